@@ -1,0 +1,35 @@
+# Millrace. The commands that people and CI use; `make help` lists them.
+SHELL := /bin/sh
+LINT  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+run: build ## build, then run the pipelines of pipelines.yaml
+	./bin/millrace run -c pipelines.yaml
+
+test: tools ## vet, then every test with the race detector
+	go vet ./...
+	go test -race -shuffle=on -count=1 -timeout=20m ./...
+
+check: tools ## what a change must pass before it is committed, tests apart: format, vet, lint
+	@out=$$(gofmt -l .); test -z "$$out" || { echo "not formatted, run gofmt -w on:" $$out >&2; exit 1; }
+	go vet ./...
+	$(LINT) ./...
+
+bench: tools ## the benchmarks of every package
+	go test -run='^$$' -bench=. -benchmem -timeout=30m ./...
+
+build: tools ## compile bin/millrace
+	go build -trimpath -o bin/millrace ./cmd/millrace
+
+# SQLite is C, so a compiler is needed beside Go. A Go that can fetch a newer toolchain by itself counts as new enough.
+tools:
+	@command -v go >/dev/null || { echo "millrace needs Go: https://go.dev/dl" >&2; exit 1; }
+	@want=$$(sed -n 's/^go //p' go.mod); have=$$(go env GOVERSION 2>/dev/null | sed 's/^go//;s/[ -].*//'); \
+	  test "$$(printf '%s\n%s\n' "$$want" "$$have" | sort -V | head -n 1)" = "$$want" || \
+	  { echo "millrace needs Go $$want or newer, this is $${have:-older}: https://go.dev/dl" >&2; exit 1; }
+	@cc=$$(go env CC); test "$$(go env CGO_ENABLED)" = 1 && command -v "$${cc%% *}" >/dev/null || \
+	  { echo "millrace needs a C compiler for SQLite ($$cc is missing or CGO_ENABLED is 0): apt-get install gcc libc6-dev" >&2; exit 1; }
+
+.PHONY: help run test check bench build tools

@@ -1,0 +1,187 @@
+package event
+
+import (
+	"errors"
+	"time"
+)
+
+// Offset is an event's place in its topic. The first event of a topic has offset 1; 0 means before the first.
+type Offset int64
+
+// Record is an event as a log holds it.
+type Record struct {
+	Offset Offset
+	Event  Event
+}
+
+// Batch is what a source emits: events and its state (such as a position) behind them. Both are committed, or neither is.
+type Batch struct {
+	Events []Event
+	State  Changes
+}
+
+// Changes are changes to a component's state: key to bytes, nil deletes the key. They are opaque to everyone else.
+type Changes map[string][]byte
+
+// Delivery is one event on its way to one sink.
+type Delivery struct {
+	Event    *Event
+	Key      string // idempotency key: the same at every attempt of this delivery, 32 hex digits
+	Attempt  int    // 1 for the first
+	Progress []byte // what the sink's last Failure for this event carried, nil at first
+}
+
+// Settling is a sink's answer to a slice of deliveries: one verdict each (nil = durably accepted there), and changes to the
+// sink's state that are committed together with the settling.
+type Settling struct {
+	Verdicts []error
+	Changes  Changes
+}
+
+// Settled answers n deliveries with the same verdict.
+func Settled(n int, verdict error) Settling {
+	s := Settling{Verdicts: make([]error, n)}
+	for i := range s.Verdicts {
+		s.Verdicts[i] = verdict
+	}
+	return s
+}
+
+// Layout names the topics that a log must have and who reads them.
+type Layout struct{ Topics []Topic }
+
+// Topic is one ordered stream and its subscriptions. Names are unique within a log.
+type Topic struct {
+	Name          string
+	Subscriptions []string
+}
+
+// Capabilities says what a log can do beyond keeping events and handing them out.
+type Capabilities struct {
+	Durable   bool // a commit that returned nil survives a crash
+	Atomic    bool // all parts of a Commit happen, or none
+	Shared    bool // all subscriptions of a topic see the same offsets, in the same order
+	Ordered   bool // a subscription gets its records in the order of their commits
+	Stateful  bool // State returns what was committed
+	Dead      bool // dead letters are kept, listed and redriven
+	Reopening bool // a subscription goes on where it was after the log was closed and opened again
+}
+
+// Commit is one unit of change to a log.
+type Commit struct {
+	Appends []Append
+	Settles []Settle
+	States  []State
+}
+
+// Append adds events to the end of a topic, in order.
+type Append struct {
+	Topic  string
+	Events []Event
+}
+
+// Settle tells a log what became of events that a subscription was handed.
+type Settle struct {
+	Subscription string
+	Outcomes     []Outcome
+}
+
+// Outcome is the end of one event for one subscription, or the row that keeps it open. The zero Exception (nil) settles it for good.
+type Outcome struct {
+	Offset    Offset
+	Exception *Exception
+	Row       bool // the event has an exception row, which this outcome replaces
+}
+
+// State changes the state of one component.
+type State struct {
+	Owner   string
+	Changes Changes
+}
+
+// Exception is what a log keeps of an event that could not simply be settled. Times are UTC.
+type Exception struct {
+	State    ExceptionState
+	Reason   Reason
+	Stage    string // the stage that failed; empty for a sink's own failure
+	Status   int    // of the last attempt, 0 if it had none
+	Attempts int    // all
+	Counted  int    // those that count against max_attempts
+	NextAt   time.Time
+	FirstAt  time.Time // of the first attempt
+	LastAt   time.Time
+	Error    string
+	Answer   []byte // at most 1 KiB
+	Progress []byte
+}
+
+// ExceptionState is where an exception stands.
+type ExceptionState uint8
+
+const (
+	// Retry waits for NextAt and is then handed out again.
+	Retry ExceptionState = iota + 1
+	// Dead is a dead letter: it stays until somebody redrives or drops it.
+	Dead
+)
+
+// Reason says why an exception exists, in the words that users see.
+type Reason string
+
+// The reasons of this version.
+const (
+	ReasonPermanent Reason = "permanent" // the destination refused the event itself
+	ReasonAttempts  Reason = "attempts"  // max_attempts counted failures
+	ReasonAge       Reason = "age"       // max_age since the first attempt
+	ReasonOnError   Reason = "on_error"  // a stage or a when failed
+	ReasonFailed    Reason = "failed"    // a counted failure, to be tried again
+	ReasonWindow    Reason = "window"    // still running when the window was full; Due does not hand it out in this process
+	ReasonRedrive   Reason = "redrive"   // taken back from the dead letters
+)
+
+// Exceptional is a record together with its exception.
+type Exceptional struct {
+	Record    Record
+	Exception Exception
+}
+
+// DeadLetter is a dead letter as a person sees it. ID names it in commands; it is never used again.
+type DeadLetter struct {
+	ID           int64
+	Subscription string
+	Topic        string
+	Exceptional
+}
+
+// DeadQuery selects dead letters; zero fields select all. After and Limit page through them by ID.
+type DeadQuery struct {
+	IDs           []int64
+	Subscriptions []string
+	After         int64
+	Limit         int
+}
+
+// Errors that a log returns to those who append. They cross the seam between log and source, hence they live here.
+var (
+	// ErrFull means that the log is at its bound or the disk is full: nothing was stored, try again later.
+	ErrFull = errors.New("the outbox is full")
+	// ErrBusy means that the writer did not take the append in time: nothing was stored.
+	ErrBusy = errors.New("the outbox is busy")
+	// ErrClosed means that the log is closed or closing: nothing was stored.
+	ErrClosed = errors.New("the outbox is closed")
+	// ErrUnknown means that a commit failed in a way that leaves open whether it is on disk: no yes may be said.
+	ErrUnknown = errors.New("the outbox failed while writing; the event may or may not have been stored")
+)
+
+// KeyError says which key of a component's settings is wrong, so that the loader can show its place in the file. Key is the
+// path below the component, such as "url" or "tls.ca".
+type KeyError struct {
+	Key string
+	Err error
+}
+
+// Error is "key: cause".
+func (e *KeyError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *KeyError) Unwrap() error { return e.Err }

@@ -1,0 +1,33 @@
+package event
+
+import (
+	"context"
+	"time"
+)
+
+// Subscription is one reader of a topic. Its methods are called by one goroutine, except for Settle and Position.
+type Subscription interface {
+	// Next returns what follows the records that it returned before, in offset order, without what is settled or has a row:
+	// at most max records, about 1 MiB and none beyond upTo. It does not wait; nothing there is an empty slice.
+	Next(ctx context.Context, upTo Offset, max int) ([]Record, error)
+
+	// Due returns exceptions whose time has come, those that are due longest first, each only once until it is settled again;
+	// and when the next one is due (zero: none waits).
+	Due(ctx context.Context, now time.Time, max int) ([]Exceptional, time.Time, error)
+
+	// Settle records outcomes. They are committed with the next commit, at the latest 10 ms later; it waits only while more
+	// than a window of them is not yet on disk.
+	Settle(ctx context.Context, outcomes []Outcome) error
+
+	// Rows returns which offsets in [from, to] have an exception row.
+	Rows(ctx context.Context, from, to Offset) ([]Offset, error)
+
+	// Wake receives (it holds at most one signal) when Next or Due may have more than before.
+	Wake() <-chan struct{}
+
+	// Position returns the cursor (all up to it is settled) and the last offset of the topic. Any goroutine may call it.
+	Position() (cursor, head Offset)
+}
+
+// Window is how far ahead of its cursor a subscription may settle, in offsets.
+const Window = 4096

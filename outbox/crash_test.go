@@ -1,0 +1,419 @@
+package outbox
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// The crash tests run the same work in a child process again and again, with a fault at the n-th thing that SQLite does to the
+// file, for every n until the work gets through untouched. Then they open the file and compare it with what the child said.
+//
+// The work is rounds of one commit each. Round k appends size events "k/i", settles those of round k-1 for one subscription (the
+// first of them by a row that stays), and writes the state k: all of it is on disk, or nothing.
+
+const crashRounds = 3
+
+// child is the work. It says "acked k" once round k was answered, and anything else it thinks worth a line.
+func child(scenario string) int {
+	what, size, _ := strings.Cut(scenario, ":")
+	n, _ := strconv.Atoi(size)
+	o, err := Open(context.Background(), Options{Path: os.Getenv("OUTBOX_PATH"), Reserve: 64 << 10, Clock: hasty{}})
+	if err != nil {
+		fmt.Println("open:", err)
+		return 3
+	}
+	if what == "open" {
+		return 0
+	}
+	if err := o.Configure(context.Background(), crashLayout); err != nil {
+		fmt.Println("configure:", err)
+		return 4
+	}
+	for k := 1; k <= crashRounds; k++ {
+		err := round(o, what, k, n)
+		if err != nil {
+			fmt.Println("failed", k, err)
+		} else {
+			fmt.Println("acked", k)
+		}
+	}
+	switch what {
+	case "close":
+		fmt.Println("closed:", o.Close())
+	case "hot":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	if o.Err() != nil {
+		fmt.Println("fatal:", o.Err())
+		return 5
+	}
+	return 0
+}
+
+// hasty is a clock whose waits are short, so that a child that waits for room need not take seconds.
+type hasty struct{ event.SystemClock }
+
+func (h hasty) After(d time.Duration) (<-chan time.Time, func()) { return h.SystemClock.After(d / 100) }
+
+var crashLayout = event.Layout{Topics: []event.Topic{{Name: "t", Subscriptions: []string{"t/eager", "t/lazy"}}}}
+
+func round(o *Outbox, what string, k, size int) error {
+	if what == "checkpoint" {
+		err := o.do(context.Background(), func(*conn) (func(), error) { o.writer.written = checkpointEvery; return nil, nil })
+		if err != nil {
+			return err
+		}
+	}
+	c := event.Commit{
+		Appends: []event.Append{{Topic: "t"}},
+		States:  []event.State{{Owner: "work", Changes: event.Changes{"round": []byte(strconv.Itoa(k))}}},
+	}
+	for i := range size {
+		e := event.Event{ID: fmt.Sprintf("%d/%d", k, i), Source: "/work", Type: "t", Data: bytes.Repeat([]byte{byte(k)}, 700)}
+		c.Appends[0].Events = append(c.Appends[0].Events, e)
+	}
+	if k > 1 {
+		outcomes := roundOutcomes(k-1, size)
+		c.Settles = []event.Settle{{Subscription: "t/eager", Outcomes: outcomes}}
+		if err := o.subscription("t/lazy").Settle(context.Background(), outcomes); err != nil {
+			return err
+		}
+	}
+	_, err := o.Commit(context.Background(), c)
+	return err
+}
+
+func roundOutcomes(k, size int) []event.Outcome {
+	first := event.Offset((k-1)*size + 1)
+	outcomes := []event.Outcome{{Offset: first, Exception: &event.Exception{State: event.Retry, Reason: event.ReasonFailed, Attempts: k}}}
+	for o := first + 1; o < first+event.Offset(size); o++ {
+		outcomes = append(outcomes, event.Outcome{Offset: o})
+	}
+	return outcomes
+}
+
+// shim builds the library that makes the faults.
+func shim(t *testing.T) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "fault.so")
+	cc := os.Getenv("CC")
+	if cc == "" {
+		cc = "cc"
+	}
+	if b, err := exec.Command(cc, "-shared", "-fPIC", "-O1", "-o", out, "testdata/fault.c", "-ldl").CombinedOutput(); err != nil {
+		t.Fatalf("building the fault library: %v\n%s", err, b)
+	}
+	return out
+}
+
+// result is how a child ended.
+type result struct {
+	killed bool
+	code   int
+	acked  int    // last round that was answered
+	output string // all that it said
+}
+
+// run runs a child. fault holds the FAULT_ variables; none runs it untouched.
+func run(t *testing.T, lib, path, scenario string, fault ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), "OUTBOX_CHILD="+scenario, "OUTBOX_PATH="+path,
+		"GORACE=atexit_sleep_ms=0") // the race detector would sleep a second at each exit
+	if len(fault) > 0 {
+		cmd.Env = append(append(cmd.Env, "LD_PRELOAD="+lib), fault...)
+	}
+	out, err := cmd.CombinedOutput()
+	r := result{output: string(out)}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		r.code = exit.ExitCode()
+		r.killed = exit.Sys().(syscall.WaitStatus).Signaled()
+	} else if err != nil {
+		t.Fatalf("child: %v\n%s", err, out)
+	}
+	if ctx.Err() != nil {
+		t.Fatalf("child hangs with %v:\n%s", fault, out)
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
+		if k, ok := strings.CutPrefix(lines.Text(), "acked "); ok {
+			r.acked, _ = strconv.Atoi(k)
+		}
+	}
+	return r
+}
+
+// verify opens the file and compares it with the promise: what was acknowledged is there, rounds are whole, all parts of a
+// commit are, and the outbox works.
+func verify(t *testing.T, path string, size, acked int) {
+	t.Helper()
+	o, err := Open(t.Context(), Options{Path: path, Reserve: 64 << 10})
+	if err != nil {
+		t.Fatalf("opening after the fault: %v", err)
+	}
+	defer func() {
+		if err := o.Close(); err != nil {
+			t.Errorf("closing: %v", err)
+		}
+	}()
+	if err := o.Configure(t.Context(), crashLayout); err != nil {
+		t.Fatal(err)
+	}
+	ids := allEvents(t, o)
+	rounds := len(ids) / size
+	for i, id := range ids {
+		if want := fmt.Sprintf("%d/%d", i/size+1, i%size); id != want || rounds*size != len(ids) {
+			t.Fatalf("event %d of %d is %q, want %q: %v", i, len(ids), id, want, ids)
+		}
+	}
+	if rounds < acked {
+		t.Fatalf("round %d was acknowledged, the file has %d", acked, rounds)
+	}
+	state, err := o.State(t.Context(), "work")
+	if got := string(state["round"]); err != nil || rounds > 0 && got != strconv.Itoa(rounds) {
+		t.Fatalf("the state is of round %q, the events of %d (%v)", got, rounds, err)
+	}
+	verifySettled(t, o, size, rounds)
+	integrity(t, o)
+	if _, err := o.Commit(t.Context(), event.Commit{Appends: []event.Append{{Topic: "t", Events: []event.Event{{ID: "fresh"}}}}}); err != nil {
+		t.Fatalf("a fresh event: %v", err)
+	}
+	if ids := allEvents(t, o); ids[len(ids)-1] != "fresh" {
+		t.Fatalf("the fresh event is not there: %v", ids)
+	}
+}
+
+func allEvents(t *testing.T, o *Outbox) (ids []string) {
+	t.Helper()
+	topic := o.topic("t")
+	for at := event.Offset(1); at <= topic.head(); at = event.Offset(len(ids) + 1) {
+		records, err := o.read(t.Context(), topic, at)
+		if err != nil || len(records) == 0 {
+			t.Fatalf("reading at %d of %d: %d records, %v", at, topic.head(), len(records), err)
+		}
+		for i := range records {
+			ids = append(ids, records[i].Event.ID)
+		}
+	}
+	return ids
+}
+
+// verifySettled checks the cursors: the eager one moved with the rounds, the lazy one at most as far, and each with its rows.
+func verifySettled(t *testing.T, o *Outbox, size, rounds int) {
+	t.Helper()
+	for _, name := range []string{"t/eager", "t/lazy"} {
+		s, err := o.Subscribe(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, head := s.Position()
+		rows, err := s.Rows(t.Context(), 1, head)
+		if err != nil {
+			t.Fatal(err)
+		}
+		settled := max(0, rounds-1)
+		if name == "t/lazy" {
+			settled = int(at) / size
+		}
+		if int(at) != settled*size || len(rows) != settled || settled > max(rounds-1, 0)+1 {
+			t.Fatalf("%s is at %d with rows %v, %d rounds of %d", name, at, rows, rounds, size)
+		}
+	}
+}
+
+func integrity(t *testing.T, o *Outbox) {
+	t.Helper()
+	err := o.readers.with(t.Context(), func(c *conn) error {
+		return c.each("PRAGMA integrity_check", func(columns []driver.Value) error {
+			if columns[0] != "ok" {
+				return fmt.Errorf("%v", columns[0])
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatalf("integrity: %v", err)
+	}
+}
+
+// prepared is the path of a fresh copy of an outbox that exists and is configured, so that a child's steps are those of its
+// work. An empty template stands for a file that is still to be made.
+func prepared(t *testing.T, template string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	if template == "" {
+		return path
+	}
+	b, err := os.ReadFile(template)
+	if err == nil {
+		err = os.WriteFile(path, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func template(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	o, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(o.Configure(t.Context(), crashLayout), o.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// crashCases are the works that get a fault at each of their steps. The first makes its file, the others find one.
+var crashCases = []struct {
+	scenario string
+	size     int
+	fresh    bool
+}{
+	{"commit:1", 1, true}, {"commit:1", 1, false}, {"commit:100", 100, false}, {"checkpoint:20", 20, false}, {"close:20", 20, false},
+}
+
+// TestCrashAtEveryStep kills the child at every write, sync, truncation and removal, also in the middle of a write.
+func TestCrashAtEveryStep(t *testing.T) {
+	lib, existing := shim(t), template(t)
+	for _, c := range crashCases {
+		for _, how := range []string{"kill", "torn"} {
+			t.Run(fmt.Sprintf("%s fresh=%v %s", c.scenario, c.fresh, how), func(t *testing.T) {
+				t.Parallel()
+				from := existing
+				if c.fresh {
+					from = ""
+				}
+				n := 1
+				for ; ; n++ {
+					path := prepared(t, from)
+					r := run(t, lib, path, c.scenario, "FAULT_AT="+strconv.Itoa(n), "FAULT_DO="+how)
+					verify(t, path, c.size, r.acked)
+					if !r.killed {
+						break
+					}
+				}
+				if n < 10 {
+					t.Fatalf("only %d steps were seen; is the library in use?", n)
+				}
+				t.Logf("%d steps", n-1)
+			})
+		}
+	}
+}
+
+// TestCrashInRecovery kills the child while it recovers what another child left, at every step, and again in the next recovery.
+func TestCrashInRecovery(t *testing.T) {
+	lib := shim(t)
+	for nested := range 2 {
+		t.Run(fmt.Sprint("nested ", nested), func(t *testing.T) {
+			t.Parallel()
+			steps := 0
+			for n := 1; ; n++ {
+				path := prepared(t, "")
+				if r := run(t, lib, path, "hot:20"); !r.killed || r.acked != crashRounds {
+					t.Fatalf("the first child: %+v", r)
+				}
+				killed := false
+				for range nested + 1 {
+					r := run(t, lib, path, "open", "FAULT_AT="+strconv.Itoa(n), "FAULT_DO=torn")
+					killed = killed || r.killed
+				}
+				verify(t, path, 20, crashRounds)
+				if !killed {
+					break
+				}
+				steps++
+			}
+			if steps < 3 {
+				t.Fatalf("only %d steps were seen", steps)
+			}
+			t.Logf("%d steps", steps)
+		})
+	}
+}
+
+// TestErrorAtEveryStep makes every step fail in turn, once or from then on. What failed was not acknowledged or is there; a
+// failed sync ends the outbox, a full disk does not.
+func TestErrorAtEveryStep(t *testing.T) {
+	lib, existing := shim(t), template(t)
+	for _, c := range crashCases[1:4] {
+		for _, how := range [][]string{{"EIO"}, {"EIO", "ever"}, {"ENOSPC"}, {"ENOSPC", "ever"}} {
+			t.Run(fmt.Sprint(c.scenario, how), func(t *testing.T) {
+				t.Parallel()
+				total := steps(t, lib, existing, c.scenario)
+				for n := 1; n <= total; n++ {
+					path := prepared(t, existing)
+					fault := []string{"FAULT_AT=" + strconv.Itoa(n), "FAULT_DO=" + how[0]}
+					if len(how) > 1 {
+						fault = append(fault, "FAULT_FOREVER=1")
+					}
+					checkError(t, path, c.size, how[0], run(t, lib, path, c.scenario, fault...))
+				}
+			})
+		}
+	}
+}
+
+// steps counts the steps of a work: the first n at which nothing is killed any more, found by bisection.
+func steps(t *testing.T, lib, template, scenario string) int {
+	t.Helper()
+	return sort.Search(1000, func(n int) bool {
+		return !run(t, lib, prepared(t, template), scenario, "FAULT_AT="+strconv.Itoa(n+1), "FAULT_DO=kill").killed
+	})
+}
+
+// checkError checks what a child made of an error. Rounds that failed may be missing in the middle: the ids tell.
+func checkError(t *testing.T, path string, size int, how string, r result) {
+	t.Helper()
+	if r.killed || strings.Contains(r.output, "panic") {
+		t.Fatalf("the child died:\n%s", r.output)
+	}
+	if how == "EIO" && strings.Contains(r.output, "failed") && r.code != 5 && r.code != 4 {
+		t.Fatalf("the outbox went on after an I/O error:\n%s", r.output)
+	}
+	if how == "ENOSPC" && strings.Contains(r.output, "failed") && !strings.Contains(r.output, event.ErrFull.Error()) {
+		t.Fatalf("a full disk was not named:\n%s", r.output)
+	}
+	o, err := Open(t.Context(), Options{Path: path, Reserve: 64 << 10})
+	if err != nil {
+		t.Fatalf("opening after %s: %v\n%s", how, err, r.output)
+	}
+	defer func() { _ = o.Close() }()
+	if err := o.Configure(t.Context(), crashLayout); err != nil {
+		t.Fatal(err)
+	}
+	integrity(t, o)
+	found := map[string]int{}
+	for _, id := range allEvents(t, o) {
+		k, _, _ := strings.Cut(id, "/")
+		found[k]++
+	}
+	for k := 1; k <= crashRounds; k++ {
+		n := found[strconv.Itoa(k)]
+		acked := strings.Contains(r.output, fmt.Sprintf("acked %d\n", k))
+		if n != 0 && n != size || acked && n == 0 {
+			t.Fatalf("round %d: %d of %d events, acknowledged: %v\n%s", k, n, size, acked, r.output)
+		}
+	}
+}

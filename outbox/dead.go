@@ -1,0 +1,147 @@
+package outbox
+
+import (
+	"context"
+	"database/sql/driver"
+	"strconv"
+	"strings"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// bulkRows is how many rows one transaction of bulk work changes, so that those who append do not wait for it.
+const bulkRows = 512
+
+// DeadLetters lists dead letters in the order of their ids, at most q.Limit (0: no limit).
+func (b *Outbox) DeadLetters(ctx context.Context, q event.DeadQuery) ([]event.DeadLetter, error) {
+	where, args := b.deadWhere(q)
+	limit := int64(q.Limit)
+	if limit == 0 {
+		limit = -1
+	}
+	var letters []event.DeadLetter
+	err := b.readers.with(ctx, func(c *conn) error {
+		return c.each("SELECT "+rowColumns+", id, subscription FROM deliveries WHERE "+where+" ORDER BY id LIMIT ?",
+			func(columns []driver.Value) error {
+				letter := event.DeadLetter{Exceptional: scanRow(columns), ID: columns[13].(int64)}
+				if s := b.byID(columns[14].(int64)); s != nil {
+					letter.Subscription, letter.Topic = s.name, s.topic.name
+				}
+				letters = append(letters, letter)
+				return nil
+			}, append(args, limit)...)
+	})
+	for i := range letters {
+		if err != nil {
+			return nil, err
+		}
+		letters[i].Record, err = b.record(ctx, b.topic(letters[i].Topic), letters[i].Record.Offset)
+	}
+	return letters, err
+}
+
+// deadWhere is the condition that q asks for. Only numbers go into the text; there may be more ids than SQLite takes arguments.
+func (b *Outbox) deadWhere(q event.DeadQuery) (where string, args []driver.Value) {
+	where = "state = 2 AND id > ?"
+	args = append(args, q.After)
+	if len(q.IDs) > 0 {
+		where += " AND id IN (SELECT value FROM json_each(?))"
+		args = append(args, numbers(q.IDs))
+	}
+	if len(q.Subscriptions) > 0 {
+		var ids []int64
+		for _, name := range q.Subscriptions {
+			if s := b.subscription(name); s != nil {
+				ids = append(ids, s.id)
+			}
+		}
+		where += " AND subscription IN (SELECT value FROM json_each(?))"
+		args = append(args, numbers(ids))
+	}
+	return where, args
+}
+
+// numbers is a JSON array.
+func numbers(ids []int64) string {
+	var b strings.Builder
+	b.WriteByte('[')
+	for i, id := range ids {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatInt(id, 10))
+	}
+	b.WriteByte(']')
+	return b.String()
+}
+
+func (b *Outbox) byID(id int64) *subscription {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, s := range b.subscriptions {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// Redrive gives the selected dead letters back to their subscriptions, in pieces of bulkRows. Attempts stay; the counted ones
+// and the first attempt begin anew. An error tells how many were given back before it.
+func (b *Outbox) Redrive(ctx context.Context, q event.DeadQuery) (int, error) {
+	redriven := 0
+	for {
+		n, last, err := b.redrivePiece(ctx, q)
+		redriven += n
+		if err != nil || n == 0 || n == q.Limit {
+			return redriven, err
+		}
+		q.After = last
+		q.Limit = max(0, q.Limit-n)
+	}
+}
+
+func (b *Outbox) redrivePiece(ctx context.Context, q event.DeadQuery) (n int, last int64, err error) {
+	where, args := b.deadWhere(q)
+	limit := bulkRows
+	if q.Limit > 0 {
+		limit = min(limit, q.Limit)
+	}
+	now := b.clock.Now().UTC()
+	err = b.do(ctx, func(c *conn) (func(), error) {
+		n, last = 0, 0
+		touched := map[int64]bool{}
+		err := c.each(`UPDATE deliveries SET state = 1, reason = 'redrive', counted = 0, first_at = 0, next_at = ?
+				WHERE id IN (SELECT id FROM deliveries WHERE `+where+` ORDER BY id LIMIT ?) RETURNING id, subscription`,
+			func(columns []driver.Value) error {
+				n, last = n+1, max(last, columns[0].(int64))
+				touched[columns[1].(int64)] = true
+				return nil
+			}, append(append([]driver.Value{now.UnixNano()}, args...), int64(limit))...)
+		return func() {
+			for id := range touched {
+				if s := b.byID(id); s != nil {
+					s.mu.Lock()
+					s.soonerLocked(now)
+					s.mu.Unlock()
+				}
+			}
+		}, err
+	})
+	return n, last, err
+}
+
+func (b *Outbox) readState(ctx context.Context, owner string) (map[string][]byte, error) {
+	state := map[string][]byte{}
+	err := b.readers.with(ctx, func(c *conn) error {
+		return c.each("SELECT key, value FROM states WHERE owner = ?", func(columns []driver.Value) error {
+			value, _ := columns[1].([]byte)
+			if value == nil {
+				value = []byte{}
+			}
+			state[columns[0].(string)] = value
+			return nil
+		}, owner)
+	})
+	return state, err
+}

@@ -1,0 +1,224 @@
+package outbox
+
+import (
+	"crypto/rand"
+	"database/sql/driver"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	sqlite3 "github.com/mattn/go-sqlite3"
+	"golang.org/x/sys/unix"
+)
+
+//go:embed schema/*.sql
+var schemas embed.FS
+
+const (
+	schemaVersion = 1
+	applicationID = 0x4d696c6c // "Mill", in the header of the file
+)
+
+// resolve returns the path that all names of one file lead to, so that two processes cannot hold it under two names.
+func resolve(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(abs), 0o700); err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if err == nil {
+		return real, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, filepath.Base(abs)), nil
+}
+
+func folder(path string) string { return filepath.Dir(path) }
+
+// networkFileSystems are those on which locks or shared memory do not reach the other hosts. Source: linux/magic.h and the
+// kernel's file systems.
+var networkFileSystems = map[int64]string{
+	0x6969: "NFS", 0x517b: "SMB", 0xff534d42: "CIFS", 0xfe534d42: "SMB2", 0x01021997: "9P", 0x5346414f: "AFS",
+	0x00c36400: "Ceph", 0x0bd00bd0: "Lustre", 0x47504653: "GPFS", 0x7461636f: "OCFS2", 0x01161970: "GFS2",
+}
+
+func checkFileSystem(path string) error {
+	var s unix.Statfs_t
+	if err := unix.Statfs(folder(path), &s); err != nil {
+		return err
+	}
+	if name, ok := networkFileSystems[int64(s.Type)&0xffffffff]; ok {
+		return fmt.Errorf("outbox %s is on a network file system (%s), where its locks do not hold; put it on a local disk", path, name)
+	}
+	return nil
+}
+
+// inspect looks at an existing file without changing it: a file that is not ours, too new or behind its mark must stay as it is
+// for whoever repairs it.
+func inspect(path string) error {
+	exists, err := hasContent(path)
+	if err != nil {
+		return err
+	}
+	if !exists {
+		if wal, err := hasContent(path + "-wal"); err != nil || !wal {
+			return err
+		}
+		return fmt.Errorf("%s is missing or empty, but its log %s-wal is there: put the file back, or move the log away", path, path)
+	}
+	mode := "ro"
+	if hot, err := hasContent(path + "-journal"); err != nil {
+		return err
+	} else if hot {
+		// The very first start was interrupted before the file had a WAL. Nothing was acknowledged then, and only a connection
+		// that may write can take the half-made change back.
+		mode = "rw"
+	}
+	c, err := openConn(path, mode)
+	if err != nil {
+		return fmt.Errorf("outbox %s: %w", path, err)
+	}
+	return errors.Join(inspectFile(c, path), c.close())
+}
+
+func inspectFile(c *conn, path string) error {
+	app, err := c.integer("PRAGMA application_id")
+	if err != nil {
+		return fmt.Errorf("outbox %s cannot be read: %w", path, err)
+	}
+	version, err := c.integer("PRAGMA user_version")
+	if err != nil {
+		return err
+	}
+	if app == 0 && version == 0 {
+		tables, err := c.integer("SELECT count(*) FROM sqlite_schema")
+		if err == nil && tables > 0 {
+			err = fmt.Errorf("%s is a database, but not an outbox", path)
+		}
+		return err // an empty database is one whose first start was interrupted
+	}
+	if app != applicationID {
+		return fmt.Errorf("%s is a database, but not an outbox", path)
+	}
+	if version > schemaVersion {
+		return fmt.Errorf("outbox %s has schema %d, this program knows up to %d: a newer version of it wrote the file; use that one", path, version, schemaVersion)
+	}
+	id, commits, err := identity(c)
+	if err != nil {
+		return err
+	}
+	seen, err := readMark(path, id)
+	if err == nil && commits < seen {
+		err = &BehindError{Path: path, Has: commits, Seen: seen}
+	}
+	return err
+}
+
+func identity(c *conn) (id []byte, commits int64, err error) {
+	err = c.each("SELECT id, commits FROM file", func(columns []driver.Value) error {
+		id, _ = columns[0].([]byte)
+		commits, _ = columns[1].(int64)
+		return nil
+	})
+	if err == nil && len(id) != idSize {
+		err = errors.New("the file has no id")
+	}
+	return id, commits, err
+}
+
+func hasContent(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Size() > 0, err
+}
+
+// openFile opens the file for writing, recovers and migrates it, and leaves its WAL empty.
+func openFile(path string) (*conn, error) {
+	if version, number, _ := sqlite3.Version(); number < minSQLite {
+		return nil, fmt.Errorf("SQLite %s can corrupt an outbox; this program must be built with 3.51.3 or newer", version)
+	}
+	if err := create(path); err != nil {
+		return nil, err
+	}
+	c, err := openConn(path, "rw")
+	if err != nil {
+		return nil, err
+	}
+	if err := prepareFile(c); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// create makes the file with narrow rights before SQLite would make it with wide ones, and its name durable.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	dir, err := os.Open(folder(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func prepareFile(c *conn) error {
+	for _, pragma := range []string{"page_size = " + strconv.Itoa(pageSize), "journal_mode = WAL"} {
+		if _, err := c.db.Exec("PRAGMA "+pragma, nil); err != nil {
+			return err
+		}
+	}
+	// What recovery took from the WAL may be in the page cache only: written anew and synced, before anyone builds on it.
+	if _, _, err := c.checkpoint("TRUNCATE"); err != nil {
+		return err
+	}
+	return migrate(c)
+}
+
+// migrate brings the schema to this version in one transaction.
+func migrate(c *conn) error {
+	version, err := c.integer("PRAGMA user_version")
+	if err != nil || version == schemaVersion {
+		return err
+	}
+	script := "BEGIN IMMEDIATE;\n"
+	for v := version + 1; v <= schemaVersion; v++ {
+		b, err := schemas.ReadFile(fmt.Sprintf("schema/%d.sql", v))
+		if err != nil {
+			return err
+		}
+		script += string(b)
+	}
+	if version == 0 {
+		id := make([]byte, idSize)
+		if _, err := rand.Read(id); err != nil {
+			return err
+		}
+		script += fmt.Sprintf("INSERT INTO file (one, id, commits) VALUES (1, x'%x', 0);\nPRAGMA application_id = %d;\n", id, applicationID)
+	}
+	script += fmt.Sprintf("PRAGMA user_version = %d;\nCOMMIT;", schemaVersion)
+	_, err = c.db.Exec(script, nil)
+	return err
+}

@@ -1,0 +1,228 @@
+package outbox
+
+import (
+	"database/sql/driver"
+	"errors"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// plan is what one commit will do, worked out in memory before any SQL, so that a member's own fault excludes that member only
+// and nothing in memory changes before the commit is on disk.
+type plan struct {
+	batch   batch
+	appends []planned
+	cursors []*moved
+	rows    []row
+	states  []event.State
+	work    func() // publish of a work
+}
+
+// planned is what a commit appends to one topic.
+type planned struct {
+	topic   *topic
+	records []event.Record
+	bytes   int64
+}
+
+// moved is a subscription whose cursor the commit writes.
+type moved struct {
+	subscription *subscription
+	cursor       cursor
+}
+
+// row is a change to an exception row; a nil exception deletes it.
+type row struct {
+	subscription *subscription
+	offset       event.Offset
+	exception    *event.Exception
+}
+
+// newPlan works out a batch. Requests with a fault of their own are answered and left out.
+func (w *writer) newPlan(b batch) *plan {
+	p := &plan{batch: batch{settles: b.settles}}
+	for _, s := range b.settles {
+		if err := p.settle(s.subscription, s.outcomes); err != nil {
+			w.log.Error("settling refused", "subscription", s.subscription.name, "err", err)
+		}
+	}
+	for _, r := range b.requests {
+		if err := p.request(r); err != nil {
+			r.done <- err
+			continue
+		}
+		p.batch.requests = append(p.batch.requests, r)
+	}
+	return p
+}
+
+func (p *plan) request(r *request) error {
+	for i, s := range r.commit.Settles {
+		if err := p.check(r.subscriptions[i], s.Outcomes); err != nil {
+			return err
+		}
+	}
+	for i, s := range r.commit.Settles {
+		if err := p.settle(r.subscriptions[i], s.Outcomes); err != nil {
+			return err
+		}
+	}
+	for i, a := range r.commit.Appends {
+		r.first[i] = p.append(r.topics[i], a.Events)
+	}
+	p.states = append(p.states, r.commit.States...)
+	return nil
+}
+
+func (p *plan) cursor(s *subscription) *cursor {
+	for _, m := range p.cursors {
+		if m.subscription == s {
+			return &m.cursor
+		}
+	}
+	m := &moved{subscription: s, cursor: s.snapshot()}
+	p.cursors = append(p.cursors, m)
+	return &m.cursor
+}
+
+// check says whether all outcomes lie within the window, on a copy.
+func (p *plan) check(s *subscription, outcomes []event.Outcome) error {
+	c := *p.cursor(s)
+	for _, o := range outcomes {
+		if err := c.settle(o.Offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan) settle(s *subscription, outcomes []event.Outcome) error {
+	c := p.cursor(s)
+	var errs []error
+	for _, o := range outcomes {
+		if err := c.settle(o.Offset); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if o.Exception != nil || o.Row {
+			p.rows = append(p.rows, row{s, o.Offset, o.Exception})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *plan) append(t *topic, events []event.Event) (first event.Offset) {
+	if len(events) == 0 {
+		return t.head() + 1
+	}
+	a := p.topic(t)
+	first = t.head() + event.Offset(len(a.records)) + 1
+	for i := range events {
+		a.records = append(a.records, event.Record{Offset: first + event.Offset(i), Event: events[i]})
+		a.bytes += int64(events[i].Size()) + recordOverhead
+	}
+	return first
+}
+
+func (p *plan) topic(t *topic) *planned {
+	for i := range p.appends {
+		if p.appends[i].topic == t {
+			return &p.appends[i]
+		}
+	}
+	p.appends = append(p.appends, planned{topic: t})
+	return &p.appends[len(p.appends)-1]
+}
+
+// apply runs the plan's statements inside a transaction.
+func (w *writer) apply(p *plan) error {
+	for i := range p.appends {
+		if err := w.applyAppend(&p.appends[i]); err != nil {
+			return err
+		}
+	}
+	for _, r := range p.rows {
+		if err := w.applyRow(r); err != nil {
+			return err
+		}
+	}
+	for _, m := range p.cursors {
+		err := w.conn.exec("UPDATE subscriptions SET cursor = ?, ahead = ?, gaps = ? WHERE id = ?",
+			int64(m.cursor.at), m.cursor.aheadBytes(), m.cursor.gapBytes(), m.subscription.id)
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range p.states {
+		if err := w.applyState(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyAppend writes records as segments of at most maxSegmentEvents events and maxSegmentBytes; a larger event alone.
+func (w *writer) applyAppend(a *planned) error {
+	for rest := a.records; len(rest) > 0; {
+		n, bytes := 1, rest[0].Event.Size()
+		for n < len(rest) && n < maxSegmentEvents && bytes+rest[n].Event.Size() <= maxSegmentBytes {
+			bytes += rest[n].Event.Size()
+			n++
+		}
+		body := w.encoder.encode(rest[:n])
+		err := w.conn.exec("INSERT INTO segments (topic, first, n, body) VALUES (?, ?, ?, ?)",
+			a.topic.id, int64(rest[0].Offset), int64(n), body)
+		if err != nil {
+			return err
+		}
+		w.written += int64(len(body)) + pageSize
+		rest = rest[n:]
+	}
+	return nil
+}
+
+func (w *writer) applyRow(r row) error {
+	if r.exception == nil {
+		return w.conn.exec("DELETE FROM deliveries WHERE subscription = ? AND offset = ?", r.subscription.id, int64(r.offset))
+	}
+	x := r.exception
+	w.written += pageSize
+	return w.conn.exec(`INSERT INTO deliveries (subscription, offset, state, reason, stage, status, attempts, counted, next_at,
+			first_at, last_at, error, answer, progress) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+		ON CONFLICT (subscription, offset) DO UPDATE SET state = ?3, reason = ?4, stage = ?5, status = ?6, attempts = ?7,
+			counted = ?8, next_at = ?9, first_at = ?10, last_at = ?11, error = ?12, answer = ?13, progress = ?14`,
+		r.subscription.id, int64(r.offset), int64(x.State), string(x.Reason), x.Stage, int64(x.Status), int64(x.Attempts),
+		int64(x.Counted), nanos(x.NextAt), nanos(x.FirstAt), nanos(x.LastAt), x.Error, x.Answer, x.Progress)
+}
+
+func (w *writer) applyState(s event.State) error {
+	for key, value := range s.Changes {
+		var err error
+		if value == nil {
+			err = w.conn.exec("DELETE FROM states WHERE owner = ? AND key = ?", s.Owner, key)
+		} else {
+			err = w.conn.exec("INSERT INTO states (owner, key, value) VALUES (?1, ?2, ?3) ON CONFLICT (owner, key) DO UPDATE SET value = ?3",
+				s.Owner, key, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nanos is a time as it is stored; the zero time is 0.
+func nanos(t time.Time) driver.Value {
+	if t.IsZero() {
+		return int64(0)
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}

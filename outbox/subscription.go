@@ -1,0 +1,301 @@
+package outbox
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// subscription is one reader of a topic: the state that the writer moves, and where its one reader is.
+type subscription struct {
+	box     *Outbox
+	id      int64
+	name    string
+	topic   *topic
+	signal  chan struct{}
+	pending []event.Outcome // lazy outcomes that wait for a commit; guarded by the queue's mutex
+
+	reading sync.Mutex     // guards next and buffer; taken before mu, held while reading from disk
+	next    event.Offset   // what Next returns next
+	buffer  []event.Record // read from disk, not yet returned
+
+	mu     sync.Mutex // guards all below; the writer takes it, so nothing waits under it
+	cursor cursor
+	ended  bool // not named by the last Configure
+	until  event.Offset
+	out    map[event.Offset]bool // rows that Due handed out, or that run on (reason window)
+	due    time.Time             // no row is due before it; zero: not known
+}
+
+// never is the due time of a subscription without rows.
+var never = time.Unix(1<<40, 0)
+
+func (s *subscription) wake() {
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+}
+
+// Wake has a signal when there may be more.
+func (s *subscription) Wake() <-chan struct{} { return s.signal }
+
+// Position returns the cursor and the last offset of the topic.
+func (s *subscription) Position() (at, head event.Offset) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cursor.at, s.topic.head()
+}
+
+func (s *subscription) snapshot() cursor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cursor
+}
+
+// moved takes over a cursor that was committed.
+func (s *subscription) moved(c cursor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cursor = c
+}
+
+// changed takes over a row that was committed.
+func (s *subscription) changed(r row) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.exception != nil && r.exception.Reason == event.ReasonWindow && r.exception.State == event.Retry {
+		s.out[r.offset] = true
+		return
+	}
+	delete(s.out, r.offset)
+	if r.exception != nil && r.exception.State == event.Retry {
+		s.soonerLocked(r.exception.NextAt)
+	}
+}
+
+// soonerLocked notes that a row is due at t.
+func (s *subscription) soonerLocked(t time.Time) {
+	if !s.due.IsZero() && t.Before(s.due) {
+		s.due = t
+	}
+	s.wake()
+}
+
+// Subscribe returns the reader of a subscription that Configure named. It begins behind the cursor; a second call takes the
+// place of the first.
+func (b *Outbox) Subscribe(name string) (event.Subscription, error) {
+	s := b.subscription(name)
+	if b.queue.isClosed() {
+		return nil, event.ErrClosed
+	}
+	if s == nil {
+		return nil, fmt.Errorf("outbox has no subscription %q", name)
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, fmt.Errorf("subscription %q is no longer named by any configuration", name)
+	}
+	s.next, s.buffer, s.out, s.due = s.cursor.at+1, nil, map[event.Offset]bool{}, time.Time{}
+	s.wake()
+	return s, nil
+}
+
+// Next returns what comes next, from the ring if it holds it, else from disk.
+func (s *subscription) Next(ctx context.Context, upTo event.Offset, most int) ([]event.Record, error) {
+	if s.box.queue.isClosed() {
+		return nil, event.ErrClosed
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	upTo = min(upTo, s.topic.head())
+	var records []event.Record
+	bytes := 0
+	for len(records) < most && bytes < maxRead {
+		s.skip()
+		if s.next > upTo {
+			break
+		}
+		source, err := s.source(ctx)
+		if err != nil || len(source) == 0 {
+			return records, err
+		}
+		records, bytes = s.pick(source, upTo, most, records, bytes)
+	}
+	return records, nil
+}
+
+// pick appends to records what of source is not settled, and moves s.next.
+func (s *subscription) pick(source []event.Record, upTo event.Offset, most int, records []event.Record, bytes int) ([]event.Record, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range source {
+		r := &source[i]
+		if r.Offset > upTo || len(records) == most || bytes >= maxRead {
+			break
+		}
+		s.next = r.Offset + 1
+		if !s.cursor.settled(r.Offset) {
+			records = append(records, *r)
+			bytes += r.Event.Size()
+		}
+	}
+	return records, bytes
+}
+
+// source returns records that begin at s.next.
+func (s *subscription) source(ctx context.Context) ([]event.Record, error) {
+	if records := s.box.ring.from(s.topic, s.next); records != nil {
+		s.buffer = nil
+		return records, nil
+	}
+	for len(s.buffer) > 0 && s.buffer[0].Offset < s.next {
+		s.buffer = s.buffer[1:]
+	}
+	if len(s.buffer) == 0 {
+		var err error
+		if s.buffer, err = s.box.read(ctx, s.topic, s.next); err != nil {
+			s.buffer = nil
+			return nil, err
+		}
+	}
+	return s.buffer, nil
+}
+
+// skip jumps over what is settled in one piece, so that it is not read.
+func (s *subscription) skip() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = max(s.next, s.cursor.at+1)
+	for _, g := range s.cursor.gaps {
+		if g.from <= s.next && s.next <= g.to {
+			s.next = g.to + 1
+		}
+	}
+}
+
+// Due hands out rows whose time has come.
+func (s *subscription) Due(ctx context.Context, now time.Time, most int) ([]event.Exceptional, time.Time, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	limit, next := s.beginDue(now, most)
+	if limit == 0 {
+		return nil, next, nil
+	}
+	due, later, err := s.readDue(ctx, now, most, limit)
+	for i := range due {
+		if err == nil {
+			due[i].Record, err = s.box.record(ctx, s.topic, due[i].Record.Offset)
+		}
+	}
+	return s.endDue(due, later, err)
+}
+
+// beginDue returns how many rows must be looked at, 0 if none can be due. From here on, rows that are committed bring s.due
+// forward, so that none is missed between the query and endDue.
+func (s *subscription) beginDue(now time.Time, most int) (limit int, next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.due.IsZero() && now.Before(s.due) || most <= 0 {
+		return 0, s.nextDueLocked()
+	}
+	s.due = never
+	return len(s.out) + most + 1, time.Time{}
+}
+
+// readDue returns at most most rows that are due and not handed out, and the time of the first row after them.
+func (s *subscription) readDue(ctx context.Context, now time.Time, most, limit int) (due []event.Exceptional, later time.Time, err error) {
+	later = never
+	err = s.box.readers.with(ctx, func(c *conn) error {
+		return c.each("SELECT "+rowColumns+" FROM deliveries WHERE subscription = ? AND state = 1 ORDER BY next_at, offset LIMIT ?",
+			func(columns []driver.Value) error {
+				x := scanRow(columns)
+				switch {
+				case s.isOut(x.Record.Offset):
+				case len(due) < most && !x.Exception.NextAt.After(now):
+					due = append(due, x)
+				default:
+					later = x.Exception.NextAt
+					return io.EOF
+				}
+				return nil
+			}, s.id, int64(limit))
+	})
+	return due, later, err
+}
+
+func (s *subscription) isOut(o event.Offset) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out[o]
+}
+
+func (s *subscription) endDue(due []event.Exceptional, later time.Time, err error) ([]event.Exceptional, time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.due = time.Time{}
+		return nil, time.Time{}, err
+	}
+	for i := range due {
+		s.out[due[i].Record.Offset] = true
+	}
+	if later.Before(s.due) {
+		s.due = later
+	}
+	return due, s.nextDueLocked(), nil
+}
+
+// nextDueLocked is what Due reports: zero when no row waits.
+func (s *subscription) nextDueLocked() time.Time {
+	if s.due.Equal(never) {
+		return time.Time{}
+	}
+	return s.due
+}
+
+// Settle records outcomes; they are committed within 10 ms.
+func (s *subscription) Settle(ctx context.Context, outcomes []event.Outcome) error {
+	if len(outcomes) == 0 {
+		return nil
+	}
+	return s.box.queue.settle(ctx, s, outcomes)
+}
+
+// Rows returns the offsets in a range that have rows.
+func (s *subscription) Rows(ctx context.Context, from, to event.Offset) (offsets []event.Offset, err error) {
+	err = s.box.readers.with(ctx, func(c *conn) error {
+		return c.each("SELECT offset FROM deliveries WHERE subscription = ? AND offset BETWEEN ? AND ? ORDER BY offset",
+			func(columns []driver.Value) error {
+				offsets = append(offsets, event.Offset(columns[0].(int64)))
+				return nil
+			}, s.id, int64(from), int64(to))
+	})
+	return offsets, err
+}
+
+// rowColumns are what scanRow takes.
+const rowColumns = `offset, state, reason, stage, status, attempts, counted, next_at, first_at, last_at, error, answer, progress`
+
+// scanRow makes an exception of a row; of the record only the offset is known.
+func scanRow(columns []driver.Value) event.Exceptional {
+	integer := func(i int) int64 { n, _ := columns[i].(int64); return n }
+	text := func(i int) string { s, _ := columns[i].(string); return s }
+	blob := func(i int) []byte { b, _ := columns[i].([]byte); return b }
+	return event.Exceptional{
+		Record: event.Record{Offset: event.Offset(integer(0))},
+		Exception: event.Exception{
+			State: event.ExceptionState(integer(1)), Reason: event.Reason(text(2)), Stage: text(3), Status: int(integer(4)),
+			Attempts: int(integer(5)), Counted: int(integer(6)), NextAt: fromNanos(integer(7)), FirstAt: fromNanos(integer(8)),
+			LastAt: fromNanos(integer(9)), Error: text(10), Answer: blob(11), Progress: blob(12),
+		},
+	}
+}

@@ -1,0 +1,246 @@
+package outbox
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// topic is one stream. Only the writer changes it.
+type topic struct {
+	id            int64
+	name          string
+	last          atomic.Int64 // offset of the last event, 0 if there is none
+	named         atomic.Bool  // by the last Configure; another takes no events
+	mu            sync.Mutex   // guards subscriptions
+	subscriptions []*subscription
+}
+
+func (t *topic) head() event.Offset   { return event.Offset(t.last.Load()) }
+func (t *topic) grow(to event.Offset) { t.last.Store(int64(to)) }
+func (t *topic) attach(s *subscription) {
+	t.mu.Lock()
+	t.subscriptions = append(t.subscriptions, s)
+	t.mu.Unlock()
+}
+
+func (t *topic) wake() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.subscriptions {
+		s.wake()
+	}
+}
+
+// ringSize bounds what the ring holds, in bytes of events.
+const ringSize = 32 << 20
+
+// ring keeps the events of the latest commits, so that a reader that keeps up needs no disk. It holds blocks of whole commits of a
+// topic, the oldest go first.
+type ring struct {
+	mu     sync.RWMutex
+	blocks []block // in the order of their commits
+	bytes  int64
+	byname map[*topic][]block // the same blocks by topic, ascending offsets
+}
+
+type block struct {
+	topic   *topic
+	records []event.Record
+	bytes   int64
+}
+
+func (r *ring) add(a *planned) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byname == nil {
+		r.byname = map[*topic][]block{}
+	}
+	b := block{a.topic, a.records, a.bytes}
+	r.blocks = append(r.blocks, b)
+	r.byname[a.topic] = append(r.byname[a.topic], b)
+	r.bytes += b.bytes
+	n := 0
+	for ; r.bytes > ringSize && n < len(r.blocks); n++ {
+		old := &r.blocks[n]
+		r.bytes -= old.bytes
+		list := r.byname[old.topic]
+		list[0] = block{}
+		r.byname[old.topic] = list[1:]
+		*old = block{}
+	}
+	r.blocks = r.blocks[n:]
+}
+
+// from returns records that begin at o, up to the end of the block that holds it; nil if the ring does not hold it.
+func (r *ring) from(t *topic, o event.Offset) []event.Record {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := r.byname[t]
+	i, ok := slices.BinarySearchFunc(list, o, func(b block, o event.Offset) int {
+		switch {
+		case o < b.records[0].Offset:
+			return 1
+		case o > b.records[len(b.records)-1].Offset:
+			return -1
+		}
+		return 0
+	})
+	if !ok {
+		return nil
+	}
+	return list[i].records[o-list[i].records[0].Offset:]
+}
+
+// maxRead is how much of segments one read copies out before it ends its statement.
+const maxRead = 1 << 20
+
+// readers are the connections that read. Each read takes one, copies out what it needs and gives it back.
+type readers struct {
+	path string
+	idle chan *conn
+	gate sync.RWMutex // held by each read; the writer closes it for a checkpoint that must not meet any
+
+	mu     sync.Mutex // guards the rest
+	open   int
+	closed bool
+}
+
+const maxReaders = 8
+
+func newReaders(path string) *readers {
+	return &readers{path: path, idle: make(chan *conn, maxReaders)}
+}
+
+// with runs read on a connection.
+func (r *readers) with(ctx context.Context, read func(c *conn) error) error {
+	c, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	r.gate.RLock()
+	err = read(c)
+	r.gate.RUnlock()
+	r.idle <- c
+	return err
+}
+
+func (r *readers) acquire(ctx context.Context) (*conn, error) {
+	select {
+	case c := <-r.idle:
+		return c, nil
+	default:
+	}
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil, event.ErrClosed
+	}
+	grow := r.open < maxReaders
+	if grow {
+		r.open++
+	}
+	r.mu.Unlock()
+	if !grow {
+		select {
+		case c := <-r.idle:
+			return c, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	c, err := openReader(r.path)
+	if err != nil {
+		r.mu.Lock()
+		r.open--
+		r.mu.Unlock()
+	}
+	return c, err
+}
+
+func openReader(path string) (*conn, error) {
+	c, err := openConn(path, "rw")
+	if err != nil {
+		return nil, err
+	}
+	return c, c.exec("PRAGMA query_only = ON")
+}
+
+// close waits for the reads under way and closes all connections.
+func (r *readers) close() error {
+	r.mu.Lock()
+	r.closed = true
+	n := r.open
+	r.mu.Unlock()
+	var first error
+	for range n {
+		c := <-r.idle
+		if err := c.close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// read returns records from o on: whole segments, about maxRead bytes, fewer only at the end of the topic.
+func (b *Outbox) read(ctx context.Context, t *topic, o event.Offset) (records []event.Record, err error) {
+	err = b.readers.with(ctx, func(c *conn) error {
+		size := 0
+		return c.each(`SELECT first, n, body FROM segments WHERE topic = ?1 AND first >=
+				(SELECT coalesce(max(first), 0) FROM segments WHERE topic = ?1 AND first <= ?2) ORDER BY first`,
+			func(columns []driver.Value) error {
+				more, err := decodeRow(t, columns)
+				if err != nil {
+					return err
+				}
+				records = append(records, more...)
+				if size += len(columns[2].([]byte)); size >= maxRead {
+					return io.EOF
+				}
+				return nil
+			}, t.id, int64(o))
+	})
+	for len(records) > 0 && records[0].Offset < o {
+		records = records[1:]
+	}
+	return records, err
+}
+
+func decodeRow(t *topic, columns []driver.Value) ([]event.Record, error) {
+	first, _ := columns[0].(int64)
+	n, _ := columns[1].(int64)
+	body, _ := columns[2].([]byte)
+	records, err := decodeSegment(body, event.Offset(first), int(n))
+	if err != nil {
+		return nil, fmt.Errorf("topic %s, events %d to %d: %w", t.name, first, first+n-1, err)
+	}
+	return records, nil
+}
+
+// record reads one event, from the ring or from disk.
+func (b *Outbox) record(ctx context.Context, t *topic, o event.Offset) (record event.Record, err error) {
+	if records := b.ring.from(t, o); len(records) > 0 {
+		return records[0], nil
+	}
+	found := false
+	err = b.readers.with(ctx, func(c *conn) error {
+		return c.each("SELECT first, n, body FROM segments WHERE topic = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+			func(columns []driver.Value) error {
+				records, err := decodeRow(t, columns)
+				if err == nil && int(o-records[0].Offset) < len(records) {
+					record, found = records[o-records[0].Offset], true
+				}
+				return err
+			}, t.id, int64(o))
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("topic %s has no event %d", t.name, o)
+	}
+	return record, err
+}

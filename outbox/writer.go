@@ -1,0 +1,319 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+const (
+	checkpointEvery = 4 << 20  // bytes of WAL after which the writer checkpoints
+	checkpointGate  = 16 << 20 // bytes of WAL at which readers are kept out for it
+	fullRetry       = time.Second
+	busyRetry       = 20 * time.Millisecond
+	closingRetries  = 50 // how often a commit is tried that cannot be made while the outbox closes
+)
+
+// writer is the one goroutine that writes, and what it owns.
+type writer struct {
+	box     *Outbox
+	conn    *conn
+	clock   event.Clock
+	log     *slog.Logger
+	mark    *mark
+	id      []byte
+	commits int64 // number of the last commit
+	encoder segmentEncoder
+	written int64 // about how many bytes the WAL has grown since the last checkpoint
+	reserve reserve
+	maxSize int64
+	used    int64 // bytes in use at the last checkpoint
+
+	failures int // commits in a row that found the disk full or the file busy
+
+	full atomic.Bool // appends are refused: the disk is full
+	over atomic.Bool // appends are refused: nine tenths of maxSize are in use
+}
+
+func newWriter(b *Outbox, c *conn, o Options) (*writer, error) {
+	w := &writer{
+		box: b, conn: c, clock: b.clock, log: b.log, maxSize: o.MaxSize,
+		reserve: reserve{path: b.path + ".reserve", size: o.Reserve},
+	}
+	c.fault = o.fault
+	var err error
+	if w.id, w.commits, err = identity(c); err != nil {
+		return nil, err
+	}
+	if err := w.measure(); err != nil {
+		return nil, err
+	}
+	if w.mark, err = openMark(b.path); err != nil {
+		return nil, err
+	}
+	room, err := w.reserve.ensure()
+	if err != nil {
+		return nil, errors.Join(err, w.mark.file.Close())
+	}
+	if !room {
+		w.fill("the disk was full at the start")
+	}
+	return w, nil
+}
+
+// refuses says whether appends are refused at present.
+func (w *writer) refuses() bool { return w.full.Load() || w.over.Load() }
+
+// run commits what the queue holds until it is closed and empty. It returns the reason when it can't go on.
+func (w *writer) run() error {
+	for {
+		tick, stop := w.tick()
+		b, ok := w.box.queue.take(tick)
+		stop()
+		if !ok {
+			return nil
+		}
+		if w.full.Load() {
+			w.refill()
+		}
+		if b.size() == 0 {
+			continue
+		}
+		if err := w.process(b); err != nil {
+			return err
+		}
+	}
+}
+
+// tick wakes the writer now and then while the disk is full.
+func (w *writer) tick() (<-chan time.Time, func()) {
+	if !w.full.Load() {
+		return nil, func() {}
+	}
+	return w.clock.After(fullRetry)
+}
+
+// process commits a batch and answers its members. An error ends the outbox.
+func (w *writer) process(b batch) error {
+	if w.refuses() {
+		b = w.refuse(b)
+	}
+	if b.size() == 0 {
+		return nil
+	}
+	p, err := w.commit(b)
+	switch {
+	case err == nil:
+		w.failures = 0
+		w.publish(p)
+		return w.checkpoint()
+	case isFull(err):
+		w.fill("the disk is full")
+		rest, helpless := w.refuse(p.batch), !w.reserve.release() || w.failures > 0
+		if helpless {
+			rest = refuseWork(rest)
+		}
+		w.retry(rest, helpless, fullRetry)
+		return nil
+	case isBusy(err):
+		w.retry(p.batch, true, busyRetry)
+		return nil
+	}
+	err = fmt.Errorf("writing the outbox failed: %w", err)
+	w.box.fail(err)
+	for _, r := range p.batch.requests {
+		r.done <- fmt.Errorf("%w: %w", event.ErrUnknown, err)
+	}
+	return err
+}
+
+// commit runs one transaction. Whatever the error, none is open when it returns.
+func (w *writer) commit(b batch) (*plan, error) {
+	p := &plan{batch: b}
+	if err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
+		return p, w.rollback(err)
+	}
+	if len(b.requests) == 1 && b.requests[0].work != nil {
+		publish, err := b.requests[0].work(w.conn)
+		if err != nil {
+			return p, w.rollback(err)
+		}
+		p.work = publish
+	} else {
+		p = w.newPlan(b)
+		if err := w.apply(p); err != nil {
+			return p, w.rollback(err)
+		}
+	}
+	if err := w.conn.exec("UPDATE file SET commits = ?", w.commits+1); err != nil {
+		return p, w.rollback(err)
+	}
+	if err := w.conn.exec("COMMIT"); err != nil {
+		return p, w.rollback(err)
+	}
+	w.commits++
+	w.written += 4 * pageSize
+	if err := w.mark.write(w.id, w.commits); err != nil {
+		w.log.Warn("the outbox's mark could not be written; a lost commit would not be noticed", "err", err)
+	}
+	return p, nil
+}
+
+func (w *writer) rollback(cause error) error {
+	if w.conn.db.AutoCommit() {
+		return cause
+	}
+	if err := w.conn.exec("ROLLBACK"); err != nil {
+		// Without the first error's class: a connection that cannot roll back is of no further use.
+		return fmt.Errorf("rolling back after %q: %w", cause, err)
+	}
+	return cause
+}
+
+// publish makes a commit visible and answers its members. The order matters: who is answered must find what was committed.
+func (w *writer) publish(p *plan) {
+	for _, m := range p.cursors {
+		m.subscription.moved(m.cursor)
+	}
+	for i := range p.appends {
+		a := &p.appends[i]
+		w.box.ring.add(a)
+		a.topic.grow(a.records[len(a.records)-1].Offset)
+	}
+	for _, r := range p.rows {
+		r.subscription.changed(r)
+	}
+	if p.work != nil {
+		p.work()
+	}
+	for i := range p.appends {
+		p.appends[i].topic.wake()
+	}
+	for _, r := range p.batch.requests {
+		r.done <- nil
+	}
+}
+
+// checkpoint moves the WAL into the file when it has grown enough. A full disk is noted; any other failure ends the outbox.
+func (w *writer) checkpoint() error {
+	if w.written < checkpointEvery {
+		return nil
+	}
+	w.written = 0
+	frames, done, err := w.conn.checkpoint("PASSIVE")
+	if err == nil && done < frames && frames*pageSize > checkpointGate {
+		w.box.readers.gate.Lock()
+		_, _, err = w.conn.checkpoint("TRUNCATE")
+		w.box.readers.gate.Unlock()
+	}
+	if isFull(err) {
+		w.fill("the disk is full")
+		w.reserve.release()
+		return nil
+	}
+	if err != nil && !isBusy(err) {
+		return fmt.Errorf("checkpointing the outbox failed: %w", err)
+	}
+	return w.measure()
+}
+
+// measure looks how much of maxSize is in use.
+func (w *writer) measure() error {
+	pages, err := w.conn.integer("PRAGMA page_count")
+	if err != nil {
+		return err
+	}
+	unused, err := w.conn.integer("PRAGMA freelist_count")
+	if err != nil {
+		return err
+	}
+	w.used = (pages - unused) * pageSize
+	over := w.maxSize > 0 && w.used >= w.maxSize/10*9
+	if over != w.over.Swap(over) {
+		w.log.Warn("outbox size", "bytes", w.used, "max_size", w.maxSize, "appends_refused", over)
+	}
+	return nil
+}
+
+// retry puts back what could not be committed now. An outbox that is closing does not try for ever: what is not settled then is
+// delivered again after the next start.
+func (w *writer) retry(b batch, wait bool, d time.Duration) {
+	w.box.queue.putBack(b)
+	w.failures++
+	if wait {
+		w.pause(d)
+	}
+	if w.failures > closingRetries && w.box.queue.isClosed() {
+		w.log.Warn("outbox closes without its last settlings", "err", "no room, or the file is locked")
+		w.box.queue.abandon(event.ErrClosed)
+	}
+}
+
+// refuse answers the requests of a batch, and of the queue, that append. It returns the others.
+func (w *writer) refuse(b batch) batch {
+	for _, r := range w.box.queue.takeAppends() {
+		r.done <- event.ErrFull
+	}
+	kept := batch{settles: b.settles}
+	for _, r := range b.requests {
+		if len(r.commit.Appends) > 0 {
+			r.done <- event.ErrFull
+		} else {
+			kept.requests = append(kept.requests, r)
+		}
+	}
+	return kept
+}
+
+// refuseWork answers the work of a batch for which not even the reserve had room. Settlings wait instead: they can't be had again.
+func refuseWork(b batch) batch {
+	if len(b.requests) == 1 && b.requests[0].work != nil {
+		b.requests[0].done <- event.ErrFull
+		b.requests = nil
+	}
+	return b
+}
+
+// fill begins to refuse appends.
+func (w *writer) fill(why string) {
+	if !w.full.Swap(true) {
+		w.log.Error("outbox refuses events until there is room", "reason", why, "path", w.box.path)
+	}
+}
+
+// refill looks whether there is room again.
+func (w *writer) refill() {
+	room, err := w.reserve.ensure()
+	if err != nil {
+		w.log.Warn("the outbox's reserve could not be made", "err", err)
+	}
+	if room && w.full.Swap(false) {
+		w.log.Info("outbox takes events again", "path", w.box.path)
+	}
+}
+
+// pause waits a moment. The outbox may close meanwhile; the waits are short enough for that.
+func (w *writer) pause(d time.Duration) {
+	timer, stop := w.clock.After(d)
+	defer stop()
+	select {
+	case <-timer:
+	case <-w.box.queue.closing:
+	}
+}
+
+func (w *writer) close() error {
+	var errs []error
+	if w.box.Err() == nil {
+		_, _, err := w.conn.checkpoint("TRUNCATE")
+		if isFull(err) || isBusy(err) {
+			err = nil // the WAL stays and is recovered at the next start
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, w.conn.close(), w.mark.file.Close())...)
+}

@@ -1,0 +1,29 @@
+package router
+
+import (
+	"context"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// Emit puts a batch into the log. The events and the position behind them are on disk when it returns nil, or neither is.
+// Only then may the source confirm to its own origin. It returns the ids of the events. It is an alias, so that a package
+// which may not import router satisfies Source by writing the same function type.
+type Emit = func(ctx context.Context, b event.Batch) (ids []string, err error)
+
+// Source is where events come from. Run blocks until ctx ends (nil) or it cannot go on (the reason).
+type Source interface {
+	Run(ctx context.Context, emit Emit) error
+}
+
+// Sink is a destination. Deliver answers one verdict for each delivery and must return when ctx ends. It is called
+// concurrently, up to the sink's concurrency; a serial sink is called by one goroutine, in offset order.
+type Sink interface {
+	Deliver(ctx context.Context, batch []event.Delivery) event.Settling
+}
+
+// Stateful is a component with state. It is opened before its first use with what was committed, and again whenever changes
+// that it answered could not be committed. save is durable when it returns nil and may be called until the next Open.
+type Stateful interface {
+	Open(ctx context.Context, state map[string][]byte, save func(context.Context, event.Changes) error) error
+}
