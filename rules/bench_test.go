@@ -1,0 +1,90 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// benchEvent is an order of about 1 KB.
+func benchEvent() *event.Event {
+	var b strings.Builder
+	b.WriteString(`{"order_id":"8f14e45f-ceea-467f-ab5d-1c1b0a9d2f11","amount":149.95,"currency":"EUR","customer":{"id":48213,` +
+		`"name":"Ada Lovelace","email":"ada@example.com","address":{"street":"1 Example Road","city":"London","zip":"N1 1AA"}},"items":[`)
+	for i := range 8 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"sku":"SKU-%05d","name":"An example article","qty":%d,"price":%d.99}`, i*7919, i+1, i*10)
+	}
+	b.WriteString(`],"note":"Please leave the parcel with the neighbours if nobody opens the door, thank you.","channel":"web"}`)
+	return &event.Event{ID: "1", Source: "/shop", Type: "order.created", DataContentType: "application/json", Data: []byte(b.String())}
+}
+
+func BenchmarkFilter(b *testing.B) {
+	for _, src := range []string{
+		`data.amount > 100 && type == "order.created"`,
+		`type == "order.created"`,
+		`data.channel == "web"`,
+		`any(data.items, .qty > 7)`,
+		`len(data) > 3`,
+	} {
+		b.Run(src, func(b *testing.B) {
+			x, in := mustCompile(b, src), &Input{Event: benchEvent()}
+			b.SetBytes(int64(len(in.Event.Data)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if ok, _, err := x.Bool(in); !ok || err != nil {
+					b.Fatal(ok, err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	data := benchEvent().Data
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		s := scanner{}
+		if s.scan(data, nil) != nil {
+			b.Fatal("not JSON")
+		}
+	}
+}
+
+func BenchmarkTemplate(b *testing.B) {
+	t, err := CompileTemplate(`Order {{ data.order_id }} of {{ data.customer.name ?? "customer" }}: {{ data.amount }}`, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	in := &Input{Event: benchEvent()}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := t.Render(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSet(b *testing.B) {
+	op, err := Set([]Assignment{{"data.total_cents", mustCompile(b, `int(data.amount * 100)`)}, {"subject", mustCompile(b, `data.order_id`)}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := op(benchEventCopy()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+var benchOrder = *benchEvent()
+
+func benchEventCopy() *event.Event {
+	ev := benchOrder
+	return &ev
+}
