@@ -1,0 +1,124 @@
+package pipelines
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"time"
+)
+
+func pipelineDefaults() pipelineKeys {
+	return pipelineKeys{Unmatched: "drop", Delivery: "at_least_once"}
+}
+
+func breakerDefaults() Breaker { return Breaker{After: 5, ProbeMax: 10 * time.Second} }
+
+func sinkDefaults() sinkKeys {
+	return sinkKeys{
+		Retry:   Retry{Initial: time.Second, Factor: 2, Max: 15 * time.Minute, MaxAttempts: 20, MaxAge: 72 * time.Hour},
+		Timeout: 15 * time.Second,
+	}
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+
+const nameHint = "a name begins with a letter or digit and has up to 63 letters, digits, _ and -"
+
+// checkName checks the name of a pipeline, a stage or a sink: it appears in file names, metrics and commands.
+func (l *loader) checkName(n *node, what string) {
+	if !nameForm.MatchString(n.text) {
+		l.fault(n, codeName, fmt.Sprintf("%s is not a name for a %s", quote(n.text), what), nameHint)
+	}
+}
+
+// pipelines reads all pipelines; a fault in one leaves the others to be checked.
+func (l *loader) pipelines(top *section, n *node, plan *Plan) {
+	if n == nil || n.isNull() || n.kind == mapNode && len(n.entries) == 0 {
+		e, given := top.node.find("pipelines")
+		if l.unreadable || given && e.value.kind == skippedNode {
+			return // it may stand in the part that was not understood
+		}
+		at := top.node
+		if given {
+			at = e.key
+		}
+		l.fault(at, codeMissing, "there is no pipeline: at least one is needed", "pipelines: { name: { source: ..., sinks: ... } }")
+		return
+	}
+	if n.kind == skippedNode {
+		return
+	}
+	f, _ := l.schema.field("pipelines")
+	if n.kind != mapNode {
+		l.fault(n, codeType, "pipelines: expected a map of pipelines by name, found "+n.describe(), "")
+		return
+	}
+	for _, e := range n.entries {
+		if first, _ := n.find(e.key.text); first.key != e.key {
+			l.fault(e.key, codeTwice, fmt.Sprintf("the pipeline %s is there twice, first at %s", quote(e.key.text), first.key.at),
+				"give one of them another name")
+		}
+		s := &section{title: "pipeline " + quote(e.key.text), key: e.key, node: e.value, shape: f.shape.elem, up: top}
+		if p := l.pipeline(s); p != nil {
+			plan.Pipelines = append(plan.Pipelines, p)
+		}
+	}
+}
+
+func (l *loader) pipeline(s *section) *Pipeline {
+	l.checkName(s.key, "pipeline")
+	keys := pipelineDefaults()
+	if !l.fill(s, reflect.ValueOf(&keys).Elem()) {
+		return nil
+	}
+	p := &Pipeline{Name: s.key.text, Description: keys.Description, Place: s.key.at, Strict: keys.Strict}
+	if e, ok := s.node.find("source"); ok {
+		p.Source = l.source(s, e)
+	}
+	if e, ok := s.node.find("stages"); ok {
+		p.Stages = l.stages(s, e)
+	}
+	if e, ok := s.node.find("sinks"); ok {
+		p.Sinks = l.sinks(s, e)
+	}
+	return p
+}
+
+func (l *loader) source(pipeline *section, e entry) Component {
+	f, _ := pipeline.shape.field("source")
+	s := &section{title: "the source of " + pipeline.title, key: e.key, node: e.value, shape: f.shape, up: pipeline}
+	if !l.isSection(s) {
+		return Component{}
+	}
+	l.checkKeys(s)
+	chosen, ok := l.pick(s, typeNames(l.o.Types.Sources))
+	if !ok {
+		return Component{}
+	}
+	return l.build(l.o.Types.Sources, s, chosen)
+}
+
+func (l *loader) sinks(pipeline *section, e entry) []*Sink {
+	n := e.value
+	if n.kind == skippedNode {
+		return nil
+	}
+	if n.isNull() || n.kind == mapNode && len(n.entries) == 0 {
+		l.fault(e.key, codeMissing, pipeline.title+" has no sink: at least one is needed", "sinks: { name: { http: { url: ... } } }")
+		return nil
+	}
+	if n.kind != mapNode {
+		l.fault(n, codeType, "sinks: expected a map of sinks by name, found "+n.describe(), "")
+		return nil
+	}
+	f, _ := pipeline.shape.field("sinks")
+	var sinks []*Sink
+	for _, se := range n.entries {
+		l.repeated(n, se, "sinks of "+pipeline.title)
+		s := &section{title: "sink " + quote(se.key.text), key: se.key, node: se.value, shape: f.shape.elem, up: pipeline}
+		if sink := l.sink(s); sink != nil {
+			sinks = append(sinks, sink)
+		}
+	}
+	return sinks
+}

@@ -1,0 +1,162 @@
+// Package pipelines turns YAML into a checked Plan: every fault of a file at once, each with its place, and every default
+// filled in. It is the only home of YAML; components reach it as values of a table and never see a file.
+package pipelines
+
+import (
+	"time"
+
+	"github.com/millrace-run/millrace/rules"
+)
+
+// Plan is everything that a file (or a folder of files) asks for, checked and complete: the router and the app take it as it is.
+type Plan struct {
+	HTTP            Listener
+	Admin           Listener
+	Outbox          Outbox
+	ShutdownTimeout time.Duration
+	Pipelines       []*Pipeline // in the order of the file; of several files, by file name
+	Warnings        []Diagnostic
+	// Unset names the variables that were not set, in order. It is empty unless Options.AllowUnset let them pass; a plan that
+	// names any holds placeholders and missing parts: it is good for checking and must not be run.
+	Unset []string
+}
+
+// Listener is an address to listen on.
+type Listener struct {
+	Listen string `yaml:"listen" doc:"The address, host:port; without a host it is every interface."`
+}
+
+// Outbox is the engine that keeps events: exactly one of SQLite and Memory is set.
+type Outbox struct {
+	SQLite *SQLite
+	Memory *Memory
+}
+
+// SQLite is the embedded engine. Sizes are in bytes.
+type SQLite struct {
+	Path    string `yaml:"path" doc:"The database file; its folder is made when it is missing."`
+	MaxSize int64  `yaml:"max_size,size,min=16MiB" doc:"The most that the log may hold; sources are refused when it is full."`
+	Reserve int64  `yaml:"reserve,size,min=1MiB" doc:"Disk space kept aside, so that deliveries can be settled when the disk is full."`
+}
+
+// Memory is the engine that keeps events in memory only.
+type Memory struct{}
+
+// Pipeline is one named flow from a source through stages to sinks.
+type Pipeline struct {
+	Name        string
+	Description string
+	Place       Place
+	Source      Component
+	Stages      []Stage
+	Sinks       []*Sink
+	Strict      bool // a missing field is an error
+}
+
+// Component is a built source or sink: Value is what its row in the table returned.
+type Component struct {
+	Type  string
+	Value any
+	Place Place
+}
+
+// Stage is one pure step. Name is its type, with a number from the second of a type on, unless the file names it.
+type Stage struct {
+	Name    string
+	Type    string
+	Op      rules.Op
+	OnError OnError
+	Place   Place
+}
+
+// OnError is what becomes of an event at which a stage fails.
+type OnError string
+
+// The values of on_error.
+const (
+	OnErrorDeadLetter OnError = "dead_letter"
+	OnErrorDrop       OnError = "drop"
+	OnErrorPass       OnError = "pass" // as if the stage were not there
+)
+
+// Sink is one destination with its subscription.
+type Sink struct {
+	Name string
+	Component
+	When        *rules.Expr // nil takes every event
+	Retry       Retry
+	Timeout     time.Duration // of one attempt
+	Concurrency int
+	Breaker     *Breaker // nil is off
+	Batch       Batch
+	Serial      bool // one writer, offset order; Concurrency does not apply
+}
+
+// Retry is the schedule of attempts. The delay before attempt n+1 is min(Max, Initial·Factor^(n-1)), of which a random part
+// between half and all is taken.
+type Retry struct {
+	Initial     time.Duration `yaml:"initial,min=1ms" doc:"The delay before the second attempt."`
+	Factor      float64       `yaml:"factor,min=1,max=100" doc:"By how much each delay is longer than the one before."`
+	Max         time.Duration `yaml:"max,min=1ms" doc:"The longest delay."`
+	MaxAttempts int           `yaml:"max_attempts,min=1" doc:"Failures that count, after which an event is a dead letter."`
+	MaxAge      time.Duration `yaml:"max_age,min=1ms" doc:"How long after its first attempt an event becomes a dead letter."`
+}
+
+// Breaker stops attempts while a sink is down.
+type Breaker struct {
+	After    int           `yaml:"after,min=1" doc:"How many failures in a row, of different events, mean that the sink is down."`
+	ProbeMax time.Duration `yaml:"probe_max,min=1ms" doc:"The longest wait between two probes of a sink that is down."`
+}
+
+// Batch is the most that one call of Deliver gets.
+type Batch struct {
+	Count int
+	Bytes int64
+}
+
+// Types are the components that a file may name.
+type Types struct {
+	Sources []Type
+	Sinks   []Type
+}
+
+// Type is one component type: a row of the table.
+type Type struct {
+	Name string
+	Doc  string // one line
+	// Config is a pointer to its settings with every default; the loader reads its fields by reflection and does not change it.
+	Config any
+	// Build decodes the settings and returns the component. It opens nothing.
+	Build func(decode Decode) (any, error)
+
+	// For sinks: the defaults that differ by type.
+	Concurrency int
+	Serial      bool
+	Batch       Batch
+}
+
+// Decode fills the struct that into points to, strictly, from the component's place in the file. Fields carry a `yaml` tag
+// (name, then options) and a `doc` tag. The options: required; size (an int64 of bytes, such as 10MiB); secret (never shown);
+// intake (its expressions see the request too); min=, max= and oneof=a|b (what is accepted). See Describe for the field types.
+//
+// It returns an error only when into is not a pointer to a struct: faults of the file are collected by the loader, so that the
+// checks of Build run too and all faults are reported at once. A field with a fault keeps its default.
+type Decode func(into any) error
+
+// Place is a position in a file. Line and Col count from 1.
+type Place struct {
+	File string
+	Line int
+	Col  int
+}
+
+// Diagnostic is one fault or warning of a file.
+type Diagnostic struct {
+	Place   Place
+	Warning bool
+	Code    string // such as E0102
+	Problem string // one sentence
+	Hint    string // what to do; may be empty
+	Source  string // the line of the file
+	Width   int    // how many columns the caret marks, at least 1
+}

@@ -1,0 +1,114 @@
+package pipelines
+
+import (
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/millrace-run/millrace/rules"
+)
+
+// fileKeys are the keys of a file. Values of type *node are read by code of their own.
+type fileKeys struct {
+	HTTP            Listener      `yaml:"http" doc:"Where webhooks are received."`
+	Admin           Listener      `yaml:"admin" doc:"Where health, metrics and the API are served; loopback only."`
+	Outbox          *node         `yaml:"outbox" doc:"The log that keeps events until every sink has them: exactly one engine."`
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout,min=0s,max=1h" doc:"How long attempts in flight may take at the end."`
+	Pipelines       *node         `yaml:"pipelines" doc:"The pipelines, by name."`
+}
+
+// pipelineKeys are the keys of a pipeline.
+type pipelineKeys struct {
+	Description string `yaml:"description" doc:"What the pipeline is for, in words."`
+	Source      *node  `yaml:"source,required" doc:"Where events come from: exactly one type."`
+	Stages      *node  `yaml:"stages" doc:"Steps that each event goes through, in order."`
+	Sinks       *node  `yaml:"sinks,required" doc:"Where events go, by name: each sink gets every event that its when matches."`
+	Unmatched   string `yaml:"unmatched,oneof=drop" doc:"What becomes of an event that no sink wants; it is counted."`
+	Strict      bool   `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
+	Delivery    string `yaml:"delivery,oneof=at_least_once" doc:"The guarantee of delivery."`
+}
+
+// stageKeys are the keys beside the type of a stage.
+type stageKeys struct {
+	Name    string `yaml:"name" doc:"Its name in logs and dead letters; by default the type, the second filter-2."`
+	OnError string `yaml:"on_error,oneof=dead_letter|drop|pass" doc:"What becomes of an event at which the stage fails."`
+}
+
+// stageTypeKeys are the types of stages: exactly one stands in each.
+type stageTypeKeys struct {
+	Filter *rules.Expr            `yaml:"filter,decision" doc:"Keeps the events for which the expression is true."`
+	Map    *rules.Expr            `yaml:"map" doc:"Replaces the data by the value of the expression."`
+	Set    map[string]*rules.Expr `yaml:"set" doc:"Writes members, by path such as data.total or subject."`
+	Drop   *rules.Expr            `yaml:"drop,decision" doc:"Drops the events for which the expression is true."`
+	Remove []string               `yaml:"remove" doc:"Removes members, by path."`
+}
+
+// sinkKeys are the keys beside the type of a sink.
+type sinkKeys struct {
+	When        *rules.Expr   `yaml:"when,decision" doc:"Which events the sink wants; by default every one."`
+	Retry       Retry         `yaml:"retry" doc:"When a failed attempt is repeated."`
+	Timeout     time.Duration `yaml:"timeout,min=1ms,max=1h" doc:"How long one attempt may take."`
+	Concurrency int           `yaml:"concurrency,min=1,max=1024" doc:"How many attempts run at once; the default depends on the type."`
+	Breaker     *node         `yaml:"breaker" doc:"Stops attempts while the sink is down; off switches it off."`
+}
+
+// schemaOf is the shape of a file with these component types.
+func schemaOf(t Types) *shape {
+	root := shapeOf(reflect.ValueOf(fileDefaults()))
+	root.put("outbox", typesShape(engineTypes()))
+	pipeline := shapeOf(reflect.ValueOf(pipelineDefaults()))
+	root.put("pipelines", &shape{kind: mapKind, elem: pipeline})
+	pipeline.put("source", typesShape(t.Sources))
+	pipeline.put("stages", &shape{kind: listKind, elem: stageShape()})
+	sink := shapeOf(reflect.ValueOf(sinkDefaults()))
+	sink.put("breaker", shapeOf(reflect.ValueOf(breakerDefaults())))
+	breaker, _ := sink.field("breaker")
+	breaker.def = "on"
+	sink.fields = append(sink.fields, typesShape(t.Sinks).fields...)
+	pipeline.put("sinks", &shape{kind: mapKind, elem: sink})
+	return root
+}
+
+func (sh *shape) put(name string, s *shape) {
+	if f, ok := sh.field(name); ok {
+		f.shape = s
+	}
+}
+
+func stageShape() *shape {
+	sh := shapeOf(reflect.ValueOf(stageTypeKeys{}))
+	for i := range sh.fields {
+		sh.fields[i].index = -1 // read by name, not into a struct
+	}
+	sh.fields = append(shapeOf(reflect.ValueOf(stageKeys{OnError: string(OnErrorDeadLetter)})).fields, sh.fields...)
+	return sh
+}
+
+// typesShape is a section in which exactly one of the types stands.
+func typesShape(types []Type) *shape {
+	sh := &shape{kind: sectionKind}
+	for _, t := range types {
+		f := field{name: t.Name, doc: t.Doc, index: -1, shape: &shape{kind: sectionKind}}
+		if v := reflect.ValueOf(t.Config); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+			f.shape = shapeOf(v.Elem())
+		}
+		sh.fields = append(sh.fields, f)
+	}
+	return sh
+}
+
+func typeNames(types []Type) []string {
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = t.Name
+	}
+	return names
+}
+
+func typeOf(types []Type, name string) (Type, bool) {
+	i := slices.IndexFunc(types, func(t Type) bool { return t.Name == name })
+	if i < 0 {
+		return Type{}, false
+	}
+	return types[i], true
+}

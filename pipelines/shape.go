@@ -1,0 +1,237 @@
+package pipelines
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/millrace-run/millrace/rules"
+)
+
+// valueKind is what a key takes.
+type valueKind uint8
+
+const (
+	unknownKind valueKind = iota
+	textKind
+	boolKind
+	intKind
+	floatKind
+	durationKind
+	sizeKind
+	textsKind // a list of texts, or one
+	textMapKind
+	templateKind
+	templatesKind // a list of templates, or one
+	templateMapKind
+	exprKind
+	exprMapKind
+	sectionKind // a map with known keys
+	mapKind     // a map whose keys the user chooses
+	listKind
+)
+
+// kindWords says what a kind expects, in messages and in the reference.
+var kindWords = map[valueKind]string{
+	textKind: "text", boolKind: "true or false", intKind: "a whole number", floatKind: "a number",
+	durationKind: "a duration such as 90s", sizeKind: "a size such as 10MiB", textsKind: "a text or a list of texts",
+	textMapKind: "a map of texts", templateKind: "a template", templatesKind: "a template or a list of templates",
+	templateMapKind: "a map of templates", exprKind: "an expression", exprMapKind: "a map of expressions", sectionKind: "a map",
+	mapKind: "a map", listKind: "a list",
+}
+
+// shape is what may stand at a place of the file. The shapes of a whole file make a tree, which is the only list of keys: the
+// decoder, the hints, the scout and the reference all read it.
+type shape struct {
+	kind   valueKind
+	fields []field // of a section
+	elem   *shape  // of a map's values and a list's items
+}
+
+// field is one key of a section.
+type field struct {
+	name, doc, def   string
+	required, secret bool
+	intake           bool     // expressions see the request too
+	decision         bool     // an expression that must be true or false
+	min, max         string   // bounds as they are written; empty is none
+	oneof            []string // the accepted texts; empty is any
+	index            int      // of the struct's field; -1 when there is none
+	member           bool     // a value of a map whose keys the user chooses
+	shape            *shape
+}
+
+// at follows a path of keys ("-" for a list's item) and returns nil where the file holds nothing known.
+func (sh *shape) at(path []string) *shape {
+	for _, key := range path {
+		if sh == nil {
+			return nil
+		}
+		if sh.elem != nil {
+			sh = sh.elem
+			continue
+		}
+		f, ok := sh.field(key)
+		if !ok {
+			return nil
+		}
+		sh = f.shape
+	}
+	return sh
+}
+
+func (sh *shape) field(name string) (*field, bool) {
+	if sh == nil {
+		return nil, false
+	}
+	i := slices.IndexFunc(sh.fields, func(f field) bool { return f.name == name })
+	if i < 0 {
+		return nil, false
+	}
+	return &sh.fields[i], true
+}
+
+func (sh *shape) names() []string {
+	names := make([]string, len(sh.fields))
+	for i, f := range sh.fields {
+		names[i] = f.name
+	}
+	return names
+}
+
+func (sh *shape) isExpression() bool { return sh != nil && sh.kind == exprKind }
+func (sh *shape) isTemplate() bool   { return sh != nil && sh.kind == templateKind }
+
+var (
+	durationType  = reflect.TypeFor[time.Duration]()
+	templateType  = reflect.TypeFor[rules.Template]()
+	templatesType = reflect.TypeFor[[]rules.Template]()
+	exprType      = reflect.TypeFor[*rules.Expr]()
+	templateMap   = reflect.TypeFor[map[string]rules.Template]()
+	exprMap       = reflect.TypeFor[map[string]*rules.Expr]()
+	textsType     = reflect.TypeFor[[]string]()
+	textMapType   = reflect.TypeFor[map[string]string]()
+	rawType       = reflect.TypeFor[*node]()
+)
+
+// shapeOf reads the shape of a struct from its tags and its defaults from its values.
+func shapeOf(v reflect.Value) *shape {
+	sh := &shape{kind: sectionKind}
+	for i := range v.NumField() {
+		sf := v.Type().Field(i)
+		tag, ok := sf.Tag.Lookup("yaml")
+		if !ok || tag == "-" || !sf.IsExported() {
+			continue
+		}
+		sh.fields = append(sh.fields, fieldOf(sf, v.Field(i), i, tag))
+	}
+	return sh
+}
+
+func fieldOf(sf reflect.StructField, v reflect.Value, index int, tag string) field {
+	name, options, _ := strings.Cut(tag, ",")
+	f := field{name: name, doc: sf.Tag.Get("doc"), index: index}
+	size := false
+	for option := range strings.SplitSeq(options, ",") {
+		key, value, _ := strings.Cut(option, "=")
+		switch key {
+		case "required":
+			f.required = true
+		case "secret":
+			f.secret = true
+		case "intake":
+			f.intake = true
+		case "decision":
+			f.decision = true
+		case "size":
+			size = true
+		case "min":
+			f.min = value
+		case "max":
+			f.max = value
+		case "oneof":
+			f.oneof = strings.Split(value, "|")
+		}
+	}
+	f.shape = valueShape(v, size)
+	f.def = defaultText(v, f.shape.kind)
+	return f
+}
+
+func valueShape(v reflect.Value, size bool) *shape {
+	switch v.Type() {
+	case durationType:
+		return &shape{kind: durationKind}
+	case templateType:
+		return &shape{kind: templateKind}
+	case templatesType:
+		return &shape{kind: templatesKind, elem: &shape{kind: templateKind}}
+	case exprType:
+		return &shape{kind: exprKind}
+	case templateMap:
+		return &shape{kind: templateMapKind, elem: &shape{kind: templateKind}}
+	case exprMap:
+		return &shape{kind: exprMapKind, elem: &shape{kind: exprKind}}
+	case textsType:
+		return &shape{kind: textsKind, elem: &shape{kind: textKind}}
+	case textMapType:
+		return &shape{kind: textMapKind, elem: &shape{kind: textKind}}
+	case rawType:
+		return &shape{kind: sectionKind}
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return &shape{kind: textKind}
+	case reflect.Bool:
+		return &shape{kind: boolKind}
+	case reflect.Int, reflect.Int64:
+		if size {
+			return &shape{kind: sizeKind}
+		}
+		return &shape{kind: intKind}
+	case reflect.Float64:
+		return &shape{kind: floatKind}
+	case reflect.Struct:
+		return shapeOf(v)
+	case reflect.Pointer:
+		if v.Type().Elem().Kind() == reflect.Struct {
+			if v.IsNil() {
+				v = reflect.New(v.Type().Elem())
+			}
+			return shapeOf(v.Elem())
+		}
+	}
+	return &shape{}
+}
+
+// defaultText writes a default as a user would; nothing when there is none worth saying.
+func defaultText(v reflect.Value, kind valueKind) string {
+	switch kind {
+	case durationKind:
+		if v.Int() == 0 {
+			return ""
+		}
+		return formatDuration(time.Duration(v.Int()))
+	case sizeKind:
+		if v.Int() == 0 {
+			return ""
+		}
+		return formatSize(v.Int())
+	case boolKind:
+		return strconv.FormatBool(v.Bool())
+	case templateKind:
+		t, _ := v.Interface().(rules.Template)
+		return t.String()
+	case textsKind:
+		return strings.Join(v.Interface().([]string), ", ")
+	case textKind, intKind, floatKind:
+		if v.IsZero() {
+			return ""
+		}
+		return fmt.Sprint(v.Interface())
+	}
+	return ""
+}

@@ -1,0 +1,97 @@
+package pipelines
+
+import (
+	"fmt"
+	"reflect"
+)
+
+// sink reads one sink: its type, and what the router needs to know about its subscription.
+func (l *loader) sink(s *section) *Sink {
+	l.checkName(s.key, "sink")
+	if !l.isSection(s) {
+		return nil
+	}
+	types := typeNames(l.o.Types.Sinks)
+	name := s.title
+	if chosen, ok := onlyType(s.node, types); ok {
+		s.title = fmt.Sprintf("%s (type %s)", name, chosen)
+	}
+	keys := sinkDefaults()
+	l.fill(s, reflect.ValueOf(&keys).Elem())
+	s.title = name
+	chosen, ok := l.pick(s, types)
+	if !ok {
+		return nil
+	}
+	row, _ := typeOf(l.o.Types.Sinks, chosen.key.text)
+	sink := &Sink{Name: s.key.text, When: keys.When, Retry: keys.Retry, Timeout: keys.Timeout, Serial: row.Serial,
+		Concurrency: l.concurrency(s, keys.Concurrency, row), Breaker: l.breaker(s),
+		Batch: Batch{Count: max(row.Batch.Count, 1), Bytes: row.Batch.Bytes}}
+	if sink.Batch.Bytes == 0 {
+		sink.Batch.Bytes = 1 << 20
+	}
+	l.checkRetry(s, keys.Retry)
+	sink.Component = l.build(l.o.Types.Sinks, s, chosen)
+	return sink
+}
+
+// checkRetry holds that the longest delay is not shorter than the first.
+func (l *loader) checkRetry(s *section, r Retry) {
+	longest, first := s.node.below("retry", "max"), s.node.below("retry", "initial")
+	switch {
+	case r.Max >= r.Initial:
+	case longest != nil && !l.anyBad(longest):
+		l.fault(longest, codeRange, "max: expected at least initial", "")
+	case first != nil && !l.anyBad(first):
+		l.fault(first, codeRange, fmt.Sprintf("initial: expected at most max, %s", formatDuration(r.Max)), "set max too")
+	}
+}
+
+// onlyType is the type of a component when it names exactly one.
+func onlyType(n *node, types []string) (string, bool) {
+	found := ""
+	for _, t := range types {
+		if _, ok := n.find(t); ok {
+			if found != "" {
+				return "", false
+			}
+			found = t
+		}
+	}
+	return found, found != ""
+}
+
+// concurrency is what the file says, or the default of the type. A serial sink has none.
+func (l *loader) concurrency(s *section, given int, row Type) int {
+	e, ok := s.node.find("concurrency")
+	if row.Serial {
+		if ok {
+			problem := fmt.Sprintf("concurrency does not apply to a sink of type %s: it writes one batch at a time, in order", row.Name)
+			l.fault(e.key, codeNotHere, problem, "remove it")
+		}
+		return 1
+	}
+	if ok {
+		return given
+	}
+	return max(row.Concurrency, 1)
+}
+
+// breaker reads a map of settings, or off.
+func (l *loader) breaker(s *section) *Breaker {
+	settings := breakerDefaults()
+	e, ok := s.node.find("breaker")
+	if !ok {
+		return &settings
+	}
+	n := e.value
+	if n.kind == scalarNode && !n.isNull() {
+		if v, ok := l.substitute(n, asIs); ok && !v.unset && v.text != "off" {
+			l.fault(n, codeType, "breaker: expected a map or off, found "+v.shown(), "write off, or keys with values: after, probe_max")
+		}
+		return nil
+	}
+	f, _ := s.shape.field("breaker")
+	l.fill(&section{title: "breaker of " + s.title, key: e.key, node: n, shape: f.shape, up: s}, reflect.ValueOf(&settings).Elem())
+	return &settings
+}
