@@ -4,6 +4,7 @@
  *   FAULT_AT       n, counted from 1 over writes, syncs, truncations and removals
  *   FAULT_DO       kill | torn | EIO | ENOSPC
  *   FAULT_FOREVER  set: every later call fails too
+ *   FAULT_ONLY     sync: only syncs fail, the others are counted and pass
  *
  * EIO is not given to removals, ENOSPC only to writes. */
 #define _GNU_SOURCE
@@ -29,7 +30,7 @@ static int ours(int fd) {
 
 enum { PASS, KILL, TORN, FAIL };
 
-static int verdict(int writes) {
+static int verdict(int writes, int syncs) {
 	const char *at = getenv("FAULT_AT"), *what = getenv("FAULT_DO");
 	if (!at || !what) return PASS;
 	long n = atomic_fetch_add(&count, 1) + 1;
@@ -37,6 +38,7 @@ static int verdict(int writes) {
 	if (!strcmp(what, "kill")) return KILL;
 	if (!strcmp(what, "torn")) return writes ? TORN : KILL;
 	if (!strcmp(what, "ENOSPC")) { errno = ENOSPC; return writes ? FAIL : PASS; }
+	if (getenv("FAULT_ONLY") && !syncs) return PASS;
 	errno = EIO;
 	return FAIL;
 }
@@ -47,7 +49,7 @@ static int die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 
 #define WRITER(name, offset)                                                        \
 	ssize_t name(int fd, const void *b, size_t n, offset at) {                      \
-		switch (ours(fd) ? verdict(1) : PASS) {                                     \
+		switch (ours(fd) ? verdict(1, 0) : PASS) {                                     \
 		case KILL: die();                                                           \
 		case TORN: REAL(name)(fd, b, n / 2, at); die();                             \
 		case FAIL: return -1;                                                       \
@@ -55,9 +57,9 @@ static int die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 		return REAL(name)(fd, b, n, at);                                            \
 	}
 
-#define OTHER(name, params, args)                                                   \
+#define OTHER(name, syncs, params, args)                                                   \
 	int name params {                                                               \
-		switch (ours(fd) ? verdict(0) : PASS) {                                     \
+		switch (ours(fd) ? verdict(0, syncs) : PASS) {                                     \
 		case KILL: case TORN: die();                                                \
 		case FAIL: return -1;                                                       \
 		}                                                                           \
@@ -66,12 +68,12 @@ static int die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 
 WRITER(pwrite, off_t)
 WRITER(pwrite64, off64_t)
-OTHER(fsync, (int fd), (fd))
-OTHER(fdatasync, (int fd), (fd))
-OTHER(ftruncate, (int fd, off_t to), (fd, to))
-OTHER(ftruncate64, (int fd, off64_t to), (fd, to))
+OTHER(fsync, 1, (int fd), (fd))
+OTHER(fdatasync, 1, (int fd), (fd))
+OTHER(ftruncate, 0, (int fd, off_t to), (fd, to))
+OTHER(ftruncate64, 0, (int fd, off64_t to), (fd, to))
 
 int unlink(const char *path) {
-	if (strstr(path, "outbox.db") && verdict(0) == KILL) die();
+	if (strstr(path, "outbox.db") && verdict(0, 0) == KILL) die();
 	return REAL(unlink)(path);
 }

@@ -1,0 +1,40 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/millrace-run/millrace/brokers/engine"
+	"github.com/millrace-run/millrace/outbox"
+	"github.com/millrace-run/millrace/router"
+)
+
+// eventLog is an open log of either kind, with what a process must know of it beyond what a router does.
+type eventLog struct {
+	router.Log
+	close  func() error
+	failed <-chan struct{} // closed when it can no longer keep its promise; nil: that cannot happen
+	err    func() error    // why; nil while it has not failed
+	data   string          // where the events are, for people
+}
+
+// openLog opens what the plan names as its outbox. logger may be nil.
+func openLog(ctx context.Context, plan *Plan, logger *slog.Logger) (*eventLog, error) {
+	if plan.Outbox.Memory != nil {
+		return openMemory(logger)
+	}
+	s := plan.Outbox.SQLite
+	o, err := outbox.Open(ctx, outbox.Options{Path: s.Path, MaxSize: s.MaxSize, Reserve: s.Reserve, Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	return &eventLog{Log: o, close: o.Close, failed: o.Failed(), err: o.Err, data: s.Path}, nil
+}
+
+func openMemory(logger *slog.Logger) (*eventLog, error) {
+	e, err := engine.NewMemory(engine.Options{Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	return &eventLog{Log: e, close: e.Close, err: func() error { return nil }, data: "in memory only; what is pending at the end is lost"}, nil
+}

@@ -1,0 +1,113 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/router"
+)
+
+// deadLog is a log of which only the dead letters exist.
+type deadLog struct {
+	router.Log
+	dead     []event.DeadLetter
+	redriven event.DeadQuery
+}
+
+func (l *deadLog) DeadLetters(_ context.Context, q event.DeadQuery) ([]event.DeadLetter, error) {
+	var out []event.DeadLetter
+	for _, d := range l.dead {
+		if d.ID > q.After && (len(q.IDs) == 0 || slices.Contains(q.IDs, d.ID)) && len(out) < q.Limit {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
+func (l *deadLog) Redrive(_ context.Context, q event.DeadQuery) (int, error) {
+	l.redriven = q
+	return 1, nil
+}
+
+// dead fills a log with n dead letters, in turn of a sink, of another sink, of a stage, and of a sink that is no more.
+func dead(n int) *deadLog {
+	l := &deadLog{}
+	for i := range n {
+		d := event.DeadLetter{ID: int64(i + 1), Subscription: []string{"orders/archive", "orders/warehouse", "orders/", "old/gone"}[i%4]}
+		d.Record.Event.ID = "o-1"
+		d.Exception = event.Exception{State: event.Dead, Reason: event.ReasonPermanent, Status: 422, Error: "no", Attempts: 2, LastAt: time.Unix(1, 0)}
+		l.dead = append(l.dead, d)
+	}
+	return l
+}
+
+var twoSinks = &Plan{Pipelines: []*pipelines.Pipeline{
+	{Name: "orders", Sinks: []*pipelines.Sink{{Name: "archive"}, {Name: "warehouse"}}},
+	{Name: "warehouse", Sinks: []*pipelines.Sink{{Name: "received"}}},
+}}
+
+func TestDeadLettersAreDescribed(t *testing.T) {
+	got, err := letters{dead(2), twoSinks}.DeadLetters(t.Context(), Query{After: 1})
+	want := []DeadLetter{{
+		ID: 2, EventID: "o-1", Pipeline: "orders", Sink: "warehouse", Reason: "permanent", Status: 422, LastError: "no", Attempts: 2,
+		LastAt: new(time.Unix(1, 0).UTC()),
+	}}
+	if err != nil || !cmp.Equal(want, got) {
+		t.Errorf("%v %s", err, cmp.Diff(want, got))
+	}
+}
+
+func TestDeadLettersAreSelectedAcrossPages(t *testing.T) {
+	l := letters{dead(3*pageSize + 2), twoSinks}
+	for _, c := range []struct {
+		q    Query
+		want int
+	}{
+		{Query{}, 3*pageSize + 2},
+		{Query{Limit: 7}, 7},
+		{Query{Limit: pageSize}, pageSize},
+		{Query{Pipeline: "orders", Sink: "archive"}, 3*pageSize/4 + 1},
+		{Query{Pipeline: "old"}, 3 * pageSize / 4},
+		{Query{Sink: "warehouse", Limit: 600}, 600},
+		{Query{IDs: []int64{3, 2000}}, 2},
+		{Query{Pipeline: "nobody"}, 0},
+	} {
+		got, err := l.DeadLetters(t.Context(), c.q)
+		if err != nil || len(got) != c.want {
+			t.Errorf("%+v: %d, want %d (%v)", c.q, len(got), c.want, err)
+		}
+	}
+}
+
+// What has no sink any more is not handed to anybody.
+func TestRedriveKeepsToThePlan(t *testing.T) {
+	for _, c := range []struct {
+		q    Query
+		want []string
+	}{
+		{Query{}, []string{"orders/", "orders/archive", "orders/warehouse", "warehouse/", "warehouse/received"}},
+		{Query{IDs: []int64{4}}, []string{"orders/", "orders/archive", "orders/warehouse", "warehouse/", "warehouse/received"}},
+		{Query{Pipeline: "orders"}, []string{"orders/", "orders/archive", "orders/warehouse"}},
+		{Query{Sink: "warehouse"}, []string{"orders/warehouse"}},
+		{Query{Pipeline: "warehouse", Sink: "received"}, []string{"warehouse/received"}},
+	} {
+		l := dead(4)
+		if _, err := (letters{l, twoSinks}).Redrive(t.Context(), c.q); err != nil {
+			t.Errorf("%+v: %v", c.q, err)
+		}
+		if d := cmp.Diff(event.DeadQuery{IDs: c.q.IDs, Subscriptions: c.want}, l.redriven); d != "" {
+			t.Errorf("%+v: %s", c.q, d)
+		}
+	}
+	_, err := letters{dead(4), twoSinks}.Redrive(t.Context(), Query{Pipeline: "old"})
+	if err == nil || !strings.Contains(err.Error(), "orders (archive, warehouse)") {
+		t.Errorf("a pipeline that is not there: %v", err)
+	}
+}

@@ -1,0 +1,109 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/router"
+	"github.com/millrace-run/millrace/sources/webhook"
+)
+
+// intake is the sources of a plan, one for each pipeline.
+type intake struct {
+	sources []*source
+	hooks   []*hook
+	mux     *webhook.Mux
+}
+
+// source is the source of a pipeline. running says that it does its work.
+type source struct {
+	pipeline string
+	run      func(ctx context.Context, emit router.Emit) error
+	running  atomic.Bool
+}
+
+// hook is a webhook with what a person must know to use it.
+type hook struct {
+	*webhook.Source
+	accept []string
+}
+
+func newHook(c webhook.Config) (*hook, error) {
+	s, err := webhook.New(c)
+	return &hook{s, c.Accept}, err
+}
+
+func newIntake(plan *Plan, logger *slog.Logger) (*intake, error) {
+	in := &intake{}
+	var paths []*webhook.Source
+	for _, p := range plan.Pipelines {
+		switch v := p.Source.Value.(type) {
+		case *hook:
+			in.hooks, paths = append(in.hooks, v), append(paths, v.Source)
+			in.add(p.Name, func(ctx context.Context, emit router.Emit) error { return v.Run(ctx, emit) })
+		case router.Source:
+			in.add(p.Name, v.Run)
+		default:
+			return nil, fmt.Errorf("pipeline %s: a %T is no source", p.Name, v)
+		}
+	}
+	mux, err := webhook.NewMux(paths...)
+	if err != nil {
+		return nil, err
+	}
+	mux.Logger = logger
+	in.mux = mux
+	return in, nil
+}
+
+func (in *intake) add(pipeline string, run func(context.Context, router.Emit) error) {
+	in.sources = append(in.sources, &source{pipeline: pipeline, run: run})
+}
+
+func (in *intake) handler() http.Handler { return in.mux }
+
+// headerBytes is for http.Server, which adds 4 KiB of its own to it.
+func (in *intake) headerBytes() int { return in.mux.MaxHeaderBytes() }
+
+// start runs every source until ctx ends; done knows them.
+func (in *intake) start(ctx context.Context, r *router.Router, logger *slog.Logger, done *sync.WaitGroup) {
+	for _, s := range in.sources {
+		emit := r.Emit(s.pipeline)
+		log := logger.With("pipeline", s.pipeline)
+		done.Go(func() {
+			keep(ctx, func(ctx context.Context) error {
+				defer s.running.Store(false)
+				return s.run(&heard{ctx, func() { s.running.Store(true) }}, emit)
+			}, event.SystemClock{}, log)
+		})
+	}
+}
+
+// heard is a context that tells when somebody listens for its end. That is what a source does once it takes events in, so it
+// shows that it runs without a method for it in every source.
+type heard struct {
+	context.Context
+	tell func()
+}
+
+// Done is the channel of the context.
+func (h *heard) Done() <-chan struct{} {
+	h.tell()
+	return h.Context.Done()
+}
+
+// notReady names the sources that do not run.
+func (in *intake) notReady() []string {
+	var reasons []string
+	for _, s := range in.sources {
+		if !s.running.Load() {
+			reasons = append(reasons, fmt.Sprintf("the source of pipeline %s does not run", s.pipeline))
+		}
+	}
+	return reasons
+}

@@ -1,0 +1,50 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// keep runs a source until ctx ends, again and again: one broken origin does not stop the others. The pause before the n-th new
+// start in a row is 1 s · 2^(n-1), at most 30 s: 1 s, 2 s, 4 s, … A source that ran for longer than that begins anew.
+func keep(ctx context.Context, run func(context.Context) error, clock event.Clock, logger *slog.Logger) {
+	pause := restartFirst
+	for {
+		begun := clock.Now()
+		err := runSafely(ctx, run)
+		if ctx.Err() != nil {
+			return
+		}
+		if clock.Now().Sub(begun) > restartMost {
+			pause = restartFirst
+		}
+		logger.Error("the source stopped and is started again", "err", err, "pause", pause)
+		again, release := clock.After(pause)
+		select {
+		case <-again:
+		case <-ctx.Done():
+			release()
+			return
+		}
+		pause = min(2*pause, restartMost)
+	}
+}
+
+const (
+	restartFirst = time.Second
+	restartMost  = 30 * time.Second
+)
+
+// runSafely takes a panic of a source for a failure of it.
+func runSafely(ctx context.Context, run func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return run(ctx)
+}

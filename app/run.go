@@ -1,0 +1,168 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/millrace-run/millrace/console"
+	"github.com/millrace-run/millrace/router"
+)
+
+// Options are what a run needs. Plan and Logger must be set.
+type Options struct {
+	Plan    *Plan
+	Logger  *slog.Logger
+	Version string
+	Started func(Started) // called once, when everything runs; may be nil
+}
+
+// Run runs a plan until ctx ends, which is an orderly stop (nil), or until it cannot go on (the reason). All that it started has
+// ended when it returns.
+func Run(ctx context.Context, o Options) error {
+	p, err := open(ctx, o)
+	switch {
+	case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return nil // asked to stop before anything ran
+	case err != nil:
+		return err
+	}
+	return p.run(ctx)
+}
+
+// process is one Millrace from the opening of its outbox to its closing.
+type process struct {
+	Options
+	*instance
+	admin    *server
+	webhooks *server // nil when no pipeline has a webhook
+}
+
+// open takes the outbox and the ports, in this order, so that a second start beside a running one hears who holds the outbox.
+// The router is configured last: a start that fails changes nothing in the outbox.
+func open(ctx context.Context, o Options) (_ *process, err error) {
+	p := &process{Options: o, instance: &instance{}}
+	if p.events, err = openLog(ctx, o.Plan, o.Logger); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.closeAll(ctx))
+		}
+	}()
+	p.letters = letters{p.events, o.Plan}
+	p.router = router.New(o.Plan, p.events, router.Options{Logger: o.Logger})
+	if p.intake, err = newIntake(o.Plan, o.Logger); err != nil {
+		return nil, err
+	}
+	// The loader says so with the place in the file; here it is what the console's safety rests on.
+	if err = console.CheckListen(o.Plan.Admin.Listen); err != nil {
+		return nil, fmt.Errorf("admin.listen: %w", err)
+	}
+	if p.admin, err = bind(ctx, "admin.listen", o.Plan.Admin.Listen); err != nil {
+		return nil, err
+	}
+	if len(p.intake.hooks) > 0 {
+		if p.webhooks, err = bind(ctx, "http.listen", o.Plan.HTTP.Listen); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.router.Configure(ctx)
+}
+
+// run starts against the flow of events, so that whatever takes one has somebody behind it: router, sources, webhooks. The
+// admin listener is there from the beginning and answers "not ready" until all of them run.
+func (p *process) run(caller context.Context) error {
+	ctx, fail := context.WithCancelCause(caller)
+	defer fail(nil)
+	// What the sources have accepted must outlive the wish to stop: these end when stop says so.
+	routing, stopRouter := context.WithCancel(context.WithoutCancel(ctx))
+	sourcing, stopSources := context.WithCancel(context.WithoutCancel(ctx))
+	var routed, sourced sync.WaitGroup
+	p.admin.serve(p.console(), adminHeaderBytes, p.Logger, fail)
+	routed.Go(func() { fail(p.route(routing)) })
+	p.intake.start(sourcing, p.router, p.Logger, &sourced)
+	if p.webhooks != nil {
+		p.webhooks.serve(p.intake.handler(), p.intake.headerBytes(), p.Logger, fail)
+	}
+	p.started.Store(true)
+	p.announce(ctx)
+
+	reason := p.wait(ctx)
+	p.stopping.Store(true)
+	p.Logger.Info("stopping", "reason", reason, "shutdown_timeout", p.Plan.ShutdownTimeout.String())
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.Plan.ShutdownTimeout)
+	defer cancel()
+	// Attempts in flight and requests in flight get the same time, side by side: neither needs the other to end.
+	stopRouter()
+	if p.webhooks != nil {
+		p.webhooks.stop(grace)
+	}
+	stopSources()
+	sourced.Wait()
+	routed.Wait()
+	return p.end(caller, reason)
+}
+
+// route runs the router, which ends by itself only when something is wrong.
+func (p *process) route(ctx context.Context) error {
+	err := p.router.Run(ctx)
+	if err == nil && ctx.Err() == nil {
+		err = errors.New("the router ended without being asked to")
+	}
+	return err
+}
+
+// wait returns why the process has to stop.
+func (p *process) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-p.events.failed:
+		return p.events.err()
+	}
+}
+
+// end closes what is left. A stop that the caller asked for is no error, unless the outbox failed meanwhile: the reason of a
+// failed outbox comes before what it made others say.
+func (p *process) end(caller context.Context, reason error) error {
+	failed := p.events.err()
+	closed := p.closeAll(caller)
+	switch {
+	case failed != nil:
+		return fmt.Errorf("the outbox failed, start again to recover it: %w", failed)
+	case caller.Err() != nil:
+		reason = nil
+	}
+	if err := errors.Join(reason, closed); err != nil {
+		return err
+	}
+	p.Logger.Info("stopped; the outbox is closed")
+	return nil
+}
+
+// closeAll closes what is open, the outbox last, whether or not ctx has ended.
+func (p *process) closeAll(ctx context.Context) error {
+	// Nothing of the admin listener is worth waiting longer for.
+	now, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminGrace)
+	defer cancel()
+	for _, s := range []*server{p.webhooks, p.admin} {
+		if s != nil {
+			s.stop(now)
+		}
+	}
+	return p.events.close()
+}
+
+const (
+	adminHeaderBytes = 64 << 10
+	adminGrace       = time.Second
+)
+
+func (p *process) console() http.Handler {
+	return console.New(console.Options{Listen: p.Plan.Admin.Listen, Version: p.Version, Instance: p.instance})
+}

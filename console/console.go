@@ -1,0 +1,166 @@
+// Package console serves the admin listener: health, metrics and the API that commands use beside a running instance.
+//
+// It has no users and no tokens, so it is for loopback only (CheckListen), and it trusts a browser with nothing: requests
+// under a foreign Host name are refused, which is what DNS rebinding needs, and so are changes that another site sends.
+package console
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Instance is what the console shows and changes: one running Millrace. All methods are called concurrently.
+type Instance interface {
+	// NotReady returns the reasons why the instance does not do all of its work, nil when it does.
+	NotReady() []string
+
+	// Metrics returns what the instance counts, as it is now.
+	Metrics() []Metric
+
+	// DeadLetters lists the dead letters that q selects, in the order of their ids.
+	DeadLetters(ctx context.Context, q Query) ([]DeadLetter, error)
+
+	// Redrive hands the selected dead letters to their sinks again and returns how many they were. Ids that are no dead
+	// letters (any more) are passed over.
+	Redrive(ctx context.Context, q Query) (int, error)
+}
+
+// Query selects dead letters. Zero fields select all; those that are set must all hold.
+type Query struct {
+	IDs      []int64
+	Pipeline string
+	Sink     string
+	After    int64 // ids greater than this
+	Limit    int   // at most so many; 0 is no limit
+}
+
+// DeadLetter is an event that could not be delivered, as people and programs see it.
+type DeadLetter struct {
+	ID        int64      `json:"id"`       // names it in commands; never used again
+	EventID   string     `json:"event_id"` // the event's own id
+	Pipeline  string     `json:"pipeline"`
+	Sink      string     `json:"sink"`   // empty when a stage failed, before any sink
+	Stage     string     `json:"stage"`  // the stage that failed; empty for a sink's own failure
+	Reason    string     `json:"reason"` // permanent, attempts, age or on_error
+	Status    int        `json:"status"` // the last answer's status code, 0 if there was none
+	LastError string     `json:"last_error"`
+	Attempts  int        `json:"attempts"` // all, counted or not
+	FirstAt   *time.Time `json:"first_at"` // UTC; null when there was no attempt
+	LastAt    *time.Time `json:"last_at"`
+}
+
+// Options are the settings of a console.
+type Options struct {
+	Listen   string // admin.listen as configured; its host is an allowed Host name
+	Version  string
+	Instance Instance
+}
+
+// CheckListen says whether an admin listener may be opened at this address: it must be of loopback, because the admin API has
+// no authentication. A name other than localhost is refused, since what it resolves to may change.
+func CheckListen(listen string) error {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Errorf("%q is no address to listen on: write host:port, such as 127.0.0.1:8081", listen)
+	}
+	if a, err := netip.ParseAddr(host); err == nil && a.Unmap().IsLoopback() || host == "localhost" {
+		return nil
+	}
+	return fmt.Errorf("%q can be reached from other machines and the admin API asks for no password: "+
+		"listen on 127.0.0.1 and reach it through a tunnel", listen)
+}
+
+// New returns the handler of the admin listener.
+func New(o Options) http.Handler {
+	c := &console{Options: o, hosts: allowedHosts(o.Listen)}
+	c.metrics = metricsHandler(o.Version, o.Instance)
+	c.routes = c.table()
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		problem(w, http.StatusForbidden, "a page of another site may not change anything here")
+	}))
+	return c.harden(guard.Handler(http.HandlerFunc(c.serve)))
+}
+
+type console struct {
+	Options
+	hosts   map[string]bool
+	metrics http.Handler
+	routes  []route
+}
+
+// route is one path of the admin listener with what answers it. GET answers HEAD too.
+type route struct {
+	method, path, doc string
+	handle            http.HandlerFunc
+}
+
+func (c *console) table() []route {
+	return []route{
+		{"GET", "/", "this page", c.index},
+		{"GET", "/livez", "200 while the process answers", c.livez},
+		{"GET", "/readyz", "200 when everything runs, else 503; ?verbose says why not", c.readyz},
+		{"GET", "/metrics", "numbers for Prometheus", c.metrics.ServeHTTP},
+		{"GET", "/api/v1/dead-letters", "dead letters; ?pipeline= &sink= &id= &after= &limit=", c.listDead},
+		{"POST", "/api/v1/dead-letters/redrive", `{"ids":[1,2]} or {"all":true,"pipeline":"…","sink":"…"}`, c.redrive},
+	}
+}
+
+// serve finds the route. It is written out because http.ServeMux answers unknown paths and methods in plain text.
+func (c *console) serve(w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, rt := range c.routes {
+		if rt.path != r.URL.Path {
+			continue
+		}
+		if rt.method == r.Method || rt.method == http.MethodGet && r.Method == http.MethodHead {
+			rt.handle(w, r)
+			return
+		}
+		allow = append(allow, rt.method)
+	}
+	if allow == nil {
+		problem(w, http.StatusNotFound, fmt.Sprintf("there is nothing at %s; / lists what there is", r.URL.Path))
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	problem(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s", r.URL.Path, strings.Join(allow, ", ")))
+}
+
+// harden sets the headers that every answer carries and refuses a foreign Host.
+func (c *console) harden(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		if !c.hosts[hostname(r.Host)] {
+			problem(w, http.StatusForbidden, fmt.Sprintf("this listener does not answer to the name %q; use %s", r.Host, c.Listen))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func allowedHosts(listen string) map[string]bool {
+	hosts := map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}
+	if h := hostname(listen); h != "" {
+		hosts[h] = true
+	}
+	return hosts
+}
+
+// hostname is the name in a Host header: lower case, without port and brackets.
+func hostname(hostport string) string {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+}

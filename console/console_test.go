@@ -1,0 +1,289 @@
+package console_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/millrace-run/millrace/console"
+)
+
+// instance is a Millrace that remembers what it was asked.
+type instance struct {
+	reasons []string
+	letters []console.DeadLetter
+	asked   console.Query
+	err     error
+}
+
+func (i *instance) NotReady() []string { return i.reasons }
+
+func (i *instance) Metrics() []console.Metric {
+	return []console.Metric{{
+		Name: "millrace_events_received_total", Help: "Events accepted.", Counter: true, Labels: []string{"pipeline"},
+		Samples: []console.Sample{{Labels: []string{"orders"}, Value: 3}, {Labels: []string{"warehouse"}, Value: 2}},
+	}}
+}
+
+func (i *instance) DeadLetters(_ context.Context, q console.Query) ([]console.DeadLetter, error) {
+	i.asked = q
+	return i.letters, i.err
+}
+
+func (i *instance) Redrive(_ context.Context, q console.Query) (int, error) {
+	i.asked = q
+	return len(i.letters), i.err
+}
+
+// ask sends one request to a console of in and returns the answer with its body.
+func ask(t *testing.T, in console.Instance, method, target, body string, header ...string) (*http.Response, string) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:8081"+target, strings.NewReader(body))
+	for k := 0; k < len(header); k += 2 {
+		if header[k] == "Host" {
+			r.Host = header[k+1]
+		}
+		r.Header.Set(header[k], header[k+1])
+	}
+	w := httptest.NewRecorder()
+	console.New(console.Options{Listen: "127.0.0.1:8081", Version: "v1", Instance: in}).ServeHTTP(w, r)
+	return w.Result(), w.Body.String()
+}
+
+var oneLetter = []console.DeadLetter{{
+	ID: 7, EventID: "o-1", Pipeline: "orders", Sink: "payments", Reason: "permanent", Status: 422, LastError: "422 Unprocessable",
+	Attempts: 2, FirstAt: new(time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)), LastAt: new(time.Date(2026, 5, 1, 10, 0, 1, 0, time.UTC)),
+}}
+
+func TestHealth(t *testing.T) {
+	down := &instance{reasons: []string{"subscription orders/payments does not run"}}
+	for _, c := range []struct {
+		path   string
+		in     *instance
+		status int
+		body   string
+	}{
+		{"/livez", down, 200, "ok\n"},
+		{"/readyz", &instance{}, 200, "ready\n"},
+		{"/readyz", down, 503, "not ready\n"},
+		{"/readyz?verbose", down, 503, "not ready\n- subscription orders/payments does not run\n"},
+		{"/readyz?verbose", &instance{}, 200, "ready\n"},
+	} {
+		if res, body := ask(t, c.in, "GET", c.path, ""); res.StatusCode != c.status || body != c.body {
+			t.Errorf("%s: %d %q, want %d %q", c.path, res.StatusCode, body, c.status, c.body)
+		}
+	}
+}
+
+func TestIndexNamesEveryPath(t *testing.T) {
+	_, body := ask(t, &instance{}, "GET", "/", "")
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/api/v1/dead-letters", "/api/v1/dead-letters/redrive"} {
+		if !strings.Contains(body, path) {
+			t.Errorf("the page does not name %s:\n%s", path, body)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	res, body := ask(t, &instance{}, "GET", "/metrics", "")
+	if res.StatusCode != 200 {
+		t.Fatalf("%d %s", res.StatusCode, body)
+	}
+	for _, line := range []string{
+		`# TYPE millrace_events_received_total counter`,
+		`millrace_events_received_total{pipeline="orders"} 3`,
+		`millrace_events_received_total{pipeline="warehouse"} 2`,
+		`millrace_build_info{go=`,
+		`go_goroutines `,
+	} {
+		if !strings.Contains(body, line) {
+			t.Errorf("no %q", line)
+		}
+	}
+}
+
+func TestDeadLettersAsTheContractHasThem(t *testing.T) {
+	_, body := ask(t, &instance{letters: oneLetter}, "GET", "/api/v1/dead-letters", "")
+	want := `[{"id":7,"event_id":"o-1","pipeline":"orders","sink":"payments","stage":"","reason":"permanent","status":422,` +
+		`"last_error":"422 Unprocessable","attempts":2,"first_at":"2026-05-01T10:00:00Z","last_at":"2026-05-01T10:00:01Z"}]` + "\n"
+	if d := cmp.Diff(want, body); d != "" {
+		t.Error(d)
+	}
+	if _, body := ask(t, &instance{}, "GET", "/api/v1/dead-letters", ""); body != "[]\n" {
+		t.Errorf("an empty list is %q", body)
+	}
+}
+
+func TestDeadLettersQuery(t *testing.T) {
+	for _, c := range []struct {
+		query  string
+		status int
+		want   console.Query
+	}{
+		{"", 200, console.Query{Limit: console.DefaultPage}},
+		{"?pipeline=orders&sink=payments", 200, console.Query{Pipeline: "orders", Sink: "payments", Limit: console.DefaultPage}},
+		{"?id=4&id=9&after=3&limit=1", 200, console.Query{IDs: []int64{4, 9}, After: 3, Limit: 1}},
+		{"?limit=1000", 200, console.Query{Limit: 1000}},
+		{"?limit=1001", 400, console.Query{}},
+		{"?limit=0", 400, console.Query{}},
+		{"?after=-1", 400, console.Query{}},
+		{"?id=x", 400, console.Query{}},
+		{"?pipelin=orders", 400, console.Query{}},
+	} {
+		in := &instance{}
+		res, body := ask(t, in, "GET", "/api/v1/dead-letters"+c.query, "")
+		if res.StatusCode != c.status {
+			t.Errorf("%q: %d %s", c.query, res.StatusCode, body)
+		}
+		if d := cmp.Diff(c.want, in.asked); d != "" {
+			t.Errorf("%q: %s", c.query, d)
+		}
+	}
+}
+
+func TestDeadLettersNamesTheNextPage(t *testing.T) {
+	res, _ := ask(t, &instance{letters: oneLetter}, "GET", "/api/v1/dead-letters?limit=1&sink=payments", "")
+	if got, want := res.Header.Get("Link"), `</api/v1/dead-letters?after=7&limit=1&sink=payments>; rel="next"`; got != want {
+		t.Errorf("Link: %s, want %s", got, want)
+	}
+	res, _ = ask(t, &instance{letters: oneLetter}, "GET", "/api/v1/dead-letters", "")
+	if got := res.Header.Get("Link"); got != "" {
+		t.Errorf("the last page has a next one: %s", got)
+	}
+}
+
+func TestRedrive(t *testing.T) {
+	const json = "application/json"
+	for _, c := range []struct {
+		name, contentType, body string
+		status                  int
+		want                    console.Query
+	}{
+		{"ids", json, `{"ids":[7,8]}`, 200, console.Query{IDs: []int64{7, 8}}},
+		{"all", json + "; charset=utf-8", `{"all":true}`, 200, console.Query{}},
+		{"all of a sink", json, `{"all":true,"pipeline":"orders","sink":"payments"}`, 200, console.Query{Pipeline: "orders", Sink: "payments"}},
+		{"nothing said", json, `{}`, 400, console.Query{}},
+		{"ids and all", json, `{"ids":[1],"all":true}`, 400, console.Query{}},
+		{"ids of a sink", json, `{"ids":[1],"sink":"payments"}`, 400, console.Query{}},
+		{"misspelled", json, `{"all":true,"pipelin":"orders"}`, 400, console.Query{}},
+		{"two values", json, `{"all":true}{}`, 400, console.Query{}},
+		{"no JSON", json, `all`, 400, console.Query{}},
+		{"a form", "application/x-www-form-urlencoded", `{"all":true}`, 415, console.Query{}},
+		{"plain text", "text/plain", `{"all":true}`, 415, console.Query{}},
+		{"too large", json, `{"sink":"` + strings.Repeat("x", 1<<20) + `"}`, 413, console.Query{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := &instance{letters: oneLetter}
+			res, body := ask(t, in, "POST", "/api/v1/dead-letters/redrive", c.body, "Content-Type", c.contentType)
+			if res.StatusCode != c.status {
+				t.Fatalf("%d %s", res.StatusCode, body)
+			}
+			if c.status == 200 && body != `{"redriven":1}`+"\n" {
+				t.Errorf("answered %s", body)
+			}
+			if d := cmp.Diff(c.want, in.asked); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	const redrive, all = "/api/v1/dead-letters/redrive", `{"all":true}`
+	asJSON := []string{"Content-Type", "application/json"}
+	for _, c := range []struct {
+		name, method, path string
+		header             []string
+		status             int
+	}{
+		{"unknown path", "GET", "/api/v2/dead-letters", nil, 404},
+		{"a path with a slash more", "GET", "/livez/", nil, 404},
+		{"wrong method", "POST", "/livez", nil, 405},
+		{"redrive by a link", "GET", redrive, nil, 405},
+		{"foreign name", "GET", "/livez", []string{"Host", "rebind.example.com:8081"}, 403},
+		{"no name", "GET", "/livez", []string{"Host", ""}, 403},
+		{"page of another site", "POST", redrive, append(asJSON, "Sec-Fetch-Site", "cross-site"), 403},
+		{"origin of another site", "POST", redrive, append(asJSON, "Origin", "http://example.com"), 403},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := &instance{letters: oneLetter}
+			res, body := ask(t, in, c.method, c.path, all, c.header...)
+			if res.StatusCode != c.status || res.Header.Get("Content-Type") != "application/problem+json" {
+				t.Fatalf("%s %s %s", res.Status, res.Header.Get("Content-Type"), body)
+			}
+			var p struct {
+				Type, Title, Detail string
+				Status              int
+			}
+			if err := json.Unmarshal([]byte(body), &p); err != nil || p.Status != c.status || p.Detail == "" || p.Title == "" {
+				t.Errorf("%v in %s", err, body)
+			}
+		})
+	}
+}
+
+func TestOwnNamesAreAnswered(t *testing.T) {
+	for _, host := range []string{"localhost:8081", "LOCALHOST", "127.0.0.1", "[::1]:8081"} {
+		if res, body := ask(t, &instance{}, "GET", "/livez", "", "Host", host); res.StatusCode != 200 {
+			t.Errorf("%s: %d %s", host, res.StatusCode, body)
+		}
+	}
+}
+
+func TestEveryAnswerIsHardened(t *testing.T) {
+	for _, path := range []string{"/", "/livez", "/metrics", "/nothing"} {
+		res, _ := ask(t, &instance{}, "GET", path, "")
+		h := res.Header
+		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" ||
+			!strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
+			t.Errorf("%s: %v", path, h)
+		}
+	}
+}
+
+func TestFailureOfTheInstance(t *testing.T) {
+	in := &instance{err: errors.New("the outbox is closed")}
+	for _, res := range []func() (*http.Response, string){
+		func() (*http.Response, string) { return ask(t, in, "GET", "/api/v1/dead-letters", "") },
+		func() (*http.Response, string) {
+			return ask(t, in, "POST", "/api/v1/dead-letters/redrive", `{"all":true}`, "Content-Type", "application/json")
+		},
+	} {
+		if r, body := res(); r.StatusCode != 503 || !strings.Contains(body, "the outbox is closed") {
+			t.Errorf("%d %s", r.StatusCode, body)
+		}
+	}
+}
+
+func TestCheckListen(t *testing.T) {
+	for listen, ok := range map[string]bool{
+		"127.0.0.1:8081": true, "localhost:0": true, "[::1]:8081": true, "127.9.9.9:1": true, "[::ffff:127.0.0.1]:80": true,
+		":8081": false, "0.0.0.0:8081": false, "[::]:8081": false, "192.0.2.1:8081": false, "admin.example.com:8081": false, "8081": false, "": false,
+	} {
+		if err := console.CheckListen(listen); (err == nil) != ok {
+			t.Errorf("%q: %v", listen, err)
+		}
+	}
+}
+
+func Example() {
+	in := &instance{letters: oneLetter}
+	s := httptest.NewServer(console.New(console.Options{Listen: "127.0.0.1:0", Version: "v1", Instance: in}))
+	defer s.Close()
+	res, err := http.Get(s.URL + "/readyz")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer res.Body.Close()
+	fmt.Println(res.Status)
+	// Output: 200 OK
+}

@@ -1,0 +1,109 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
+)
+
+// counting is a sink that takes everything and tells when it has all.
+type counting struct {
+	mu   sync.Mutex // guards left
+	left int
+	all  chan struct{}
+}
+
+func (c *counting) Deliver(_ context.Context, batch []event.Delivery) event.Settling {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left -= len(batch); c.left == 0 {
+		close(c.all)
+	}
+	return event.Settling{Verdicts: make([]error, len(batch))}
+}
+
+// BenchmarkRouter measures events through a runner and its sinks, over a log that costs next to nothing.
+func BenchmarkRouter(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		sinks  int
+		serial bool
+	}{{"1 sink", 1, false}, {"3 sinks", 3, false}, {"1 serial sink", 1, true}} {
+		b.Run(c.name, func(b *testing.B) { benchmarkRouter(b, c.sinks, c.serial) })
+	}
+}
+
+func benchmarkRouter(b *testing.B, sinks int, serial bool) {
+	p := &pipelines.Pipeline{Name: "p"}
+	p.Stages = []pipelines.Stage{{Name: "filter", Op: func(*event.Event) (bool, string, error) { return true, "", nil }}}
+	var all []*counting
+	for i := range sinks {
+		c := &counting{left: b.N, all: make(chan struct{})}
+		all = append(all, c)
+		p.Sinks = append(p.Sinks, &pipelines.Sink{
+			Name: fmt.Sprint("s", i), Component: pipelines.Component{Value: c}, Concurrency: 16, Timeout: 15e9,
+			Serial: serial, Batch: pipelines.Batch{Count: 4096, Bytes: 1 << 20}, Breaker: breakerDefaults(),
+		})
+		if !serial {
+			p.Sinks[i].Batch.Count = 1
+		}
+	}
+	r := New(&pipelines.Plan{Pipelines: []*pipelines.Pipeline{p}}, newQuickLog(b.N), Options{})
+	if err := r.Configure(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error)
+	b.ReportAllocs()
+	b.ResetTimer()
+	go func() { ended <- r.Run(ctx) }()
+	for _, c := range all {
+		<-c.all
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	cancel()
+	<-ended
+}
+
+// quickLog hands out n equal events to everyone and believes what it is told.
+type quickLog struct {
+	Log
+	n event.Offset
+}
+
+type quickSub struct {
+	Subscription
+	log  *quickLog
+	read event.Offset
+}
+
+func newQuickLog(n int) *quickLog { return &quickLog{n: event.Offset(n)} }
+
+func (l *quickLog) Can() event.Capabilities                                      { return event.Capabilities{Shared: true} }
+func (l *quickLog) Configure(context.Context, event.Layout) error                { return nil }
+func (l *quickLog) Subscribe(string) (Subscription, error)                       { return &quickSub{log: l}, nil }
+func (l *quickLog) Commit(context.Context, event.Commit) ([]event.Offset, error) { return nil, nil }
+func (s *quickSub) Settle(context.Context, []event.Outcome) error                { return nil }
+func (s *quickSub) Due(context.Context, time.Time, int) ([]event.Exceptional, time.Time, error) {
+	return nil, time.Time{}, nil
+}
+func (s *quickSub) Wake() <-chan struct{}                 { return nil }
+func (s *quickSub) Position() (cursor, head event.Offset) { return 0, s.log.n }
+
+func (s *quickSub) Next(_ context.Context, upTo event.Offset, limit int) ([]event.Record, error) {
+	n := min(upTo, s.log.n) - s.read
+	records := make([]event.Record, min(int(n), limit))
+	for i := range records {
+		s.read++
+		records[i] = event.Record{Offset: s.read, Event: benchEvent}
+	}
+	return records, nil
+}
+
+var benchEvent = event.Event{ID: "an-id-of-a-usual-length", Source: "/bench", Type: "bench", Data: make([]byte, 300)}

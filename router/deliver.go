@@ -1,0 +1,58 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// call is one call of a sink's Deliver: an attempt for each of its tasks.
+type call struct {
+	tasks    []*task
+	batch    []event.Delivery
+	probe    int // which opening of the breaker it probes, 0 for none
+	began    time.Time
+	settling event.Settling
+}
+
+// attempt calls the sink within the time of one attempt. A panic fails the attempt, not the process. The settling has a verdict
+// for each delivery.
+func (s *subscriber) attempt(ctx context.Context, batch []event.Delivery) event.Settling {
+	if s.plan.Timeout > 0 {
+		limited, cancel := context.WithTimeout(ctx, s.plan.Timeout)
+		defer cancel()
+		return complete(limited, safeDeliver(limited, s.sink, batch), len(batch))
+	}
+	return complete(ctx, safeDeliver(ctx, s.sink, batch), len(batch))
+}
+
+func safeDeliver(ctx context.Context, sink Sink, batch []event.Delivery) (settling event.Settling) {
+	defer func() {
+		if p := recover(); p != nil {
+			settling = event.Settled(len(batch), fmt.Errorf("panic: %v", p))
+		}
+	}()
+	return sink.Deliver(ctx, batch)
+}
+
+// complete makes n verdicts of whatever a sink answered. A bare timeout is the destination's: it says nothing about the event.
+func complete(ctx context.Context, s event.Settling, n int) event.Settling {
+	if got := len(s.Verdicts); got < n {
+		verdicts := event.Settled(n, fmt.Errorf("the sink answered %d verdicts for %d events", got, n)).Verdicts
+		copy(verdicts, s.Verdicts)
+		s.Verdicts = verdicts
+	}
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return s
+	}
+	for i, v := range s.Verdicts {
+		var f *event.Failure
+		if errors.Is(v, context.DeadlineExceeded) && !errors.As(v, &f) {
+			s.Verdicts[i] = event.Unavailable(v)
+		}
+	}
+	return s
+}

@@ -1,0 +1,132 @@
+package router
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// finish takes the answer of a call: a verdict for each of its tasks.
+func (l *loop) finish(work context.Context, c *call) error {
+	l.inFlight--
+	now := l.clock.Now().UTC()
+	l.counts.nanos.Add(int64(now.Sub(c.began)))
+	for i, t := range c.tasks {
+		if v := c.settling.Verdicts[i]; v == nil {
+			l.succeeded(work, t, now)
+		} else {
+			l.failed(work, t, event.VerdictOf(v), c.probe, now)
+		}
+	}
+	if len(c.settling.Changes) == 0 {
+		return nil
+	}
+	return l.commitChanges(work, c.settling.Changes)
+}
+
+// commitChanges commits what the turn has so far together with the changes that came with it.
+func (l *loop) commitChanges(work context.Context, changes event.Changes) error {
+	commit := event.Commit{States: []event.State{{Owner: l.owner, Changes: changes}}}
+	if len(l.outcomes) > 0 {
+		commit.Settles = []event.Settle{{Subscription: l.name, Outcomes: l.outcomes}}
+		l.outcomes = nil
+	}
+	return l.guard.do(work, "settle with state", func() error {
+		_, err := l.log.Commit(work, commit)
+		return err
+	})
+}
+
+func (l *loop) succeeded(work context.Context, t *task, now time.Time) {
+	l.accepted++
+	l.counts.attempts[outcomeDelivered].Add(1)
+	l.counts.delivered.Add(1)
+	l.counts.lastSuccess.Store(now.UnixNano())
+	if l.logger.Enabled(work, slog.LevelDebug) {
+		l.logger.Debug("delivered", "event_id", t.item.id, "attempt", t.x.Attempts)
+	}
+	l.leave(t, t.settled())
+	if l.breaker.succeeded(now) {
+		l.logger.Info("breaker closed")
+		l.release()
+	}
+}
+
+// release lets those that wait in memory go at once: what they failed of is over. Otherwise an outage of an hour would be
+// followed by a backoff of minutes.
+func (l *loop) release() {
+	for _, t := range l.waiting {
+		if !t.deferred {
+			t.nextAt = time.Time{}
+		}
+	}
+}
+
+// failed takes a failed attempt.
+func (l *loop) failed(work context.Context, t *task, f event.Failure, probe int, now time.Time) {
+	if work.Err() != nil && f.Class != event.PermanentClass {
+		// We ended it ourselves: it says nothing. The event stays pending, and comes again after the next start.
+		l.counts.attempts[outcomeAbandoned].Add(1)
+		return
+	}
+	l.counts.attempts[outcomeOf(&f)].Add(1)
+	j := t.judge(&f, l.accepted, l.refused, l.plan.Retry, now)
+	l.account(t, &f, probe, now)
+	t.marks = marks{known: true, accepted: l.accepted, refused: l.refused}
+	l.follow(t, &f, j, now)
+}
+
+// account tells the breaker, and the record of the sink by which other events are judged. A permanent failure is neither
+// accepted nor refused: it is the event's own.
+func (l *loop) account(t *task, f *event.Failure, probe int, now time.Time) {
+	if hidden, ok := l.guard.fold.allow(now, t.x.Error); ok && f.Class != event.PermanentClass && f.Class != event.GoneClass {
+		l.logger.Warn("delivery failed", "event_id", t.item.id, "attempt", t.x.Attempts, "status", f.Status,
+			"err", t.x.Error, "folded", hidden)
+	}
+	switch f.Class {
+	case event.UnavailableClass:
+		l.refused++
+		if l.breaker.unavailable(t.offset, f, probe, now) {
+			l.logger.Info("breaker opened", "err", t.x.Error, "probe_at", l.breaker.probeAt)
+		}
+		return
+	case event.Counted:
+		l.refused++
+	}
+	l.breaker.judged(probe, now)
+}
+
+func (l *loop) follow(t *task, f *event.Failure, j judgement, now time.Time) {
+	next := now.Add(backoff(l.plan.Retry, t.tries, f.After, l.rand()))
+	switch j.action {
+	case giveUp:
+		o := t.kept(event.Dead, j.reason, time.Time{})
+		l.dead(t.item.id, o.Exception)
+		l.leave(t, o)
+	case countIt:
+		l.leave(t, t.kept(event.Retry, j.reason, next))
+	case pauseAll:
+		l.paused = true
+		l.logger.Error(goneText, "event_id", t.item.id, "status", f.Status)
+		l.await(t)
+	case tryAgain:
+		l.retry(t, f, next, now)
+	}
+}
+
+// retry keeps a task for another attempt that does not count. With a row it goes back to it; in an outage soon, because the
+// breaker holds it back anyway and must not be outlasted by a backoff.
+func (l *loop) retry(t *task, f *event.Failure, next, now time.Time) {
+	t.deferred = f.Deferred || f.After > 0
+	if !t.row {
+		t.nextAt = next
+		l.await(t)
+		return
+	}
+	if last := now.Add(l.longestPause()); l.breaker.open && !t.deferred && next.After(last) {
+		next = last
+	}
+	l.leave(t, t.kept(event.Retry, event.ReasonFailed, next))
+}

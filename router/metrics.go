@@ -1,0 +1,137 @@
+package router
+
+import (
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// Metric is one number about a running router.
+type Metric struct {
+	Name   string // in the Prometheus form, with prefix and unit
+	Help   string
+	Kind   Kind
+	Labels []Label // the same names, in the same order, for all metrics of a name
+	Value  float64
+}
+
+// Kind says how a metric moves.
+type Kind uint8
+
+// The kinds. A counter only grows, and begins at 0 with the process.
+const (
+	Counter Kind = iota
+	Gauge
+)
+
+// Label is one dimension of a metric.
+type Label struct{ Name, Value string }
+
+// family is what all metrics of a name have in common.
+type family struct {
+	name, help string
+	kind       Kind
+}
+
+// The families. Whoever adds one adds it here and in Stats.
+var (
+	eventsReceived  = family{"millrace_events_received_total", "Events that were committed.", Counter}
+	eventsFiltered  = family{"millrace_events_filtered_total", "Events that a stage dropped.", Counter}
+	filteredMissing = family{
+		"millrace_filtered_missing_total", "Decisions of a stage or a when that met a missing field.", Counter}
+	stageErrors = family{
+		"millrace_stage_errors_total", "Events at which a stage failed, by what on_error made of them.", Counter}
+	eventsUnmatched   = family{"millrace_events_unmatched_total", "Events that no sink wanted.", Counter}
+	deliveryAttempts  = family{"millrace_delivery_attempts_total", "Attempts that ended, by outcome.", Counter}
+	deliverySeconds   = family{"millrace_delivery_seconds_total", "Time spent in calls of the sink.", Counter}
+	deliveriesSettled = family{
+		"millrace_deliveries_settled_total", "Events that a sink is done with: delivered, or skipped because it does not want them.", Counter}
+	deadLettersMade = family{
+		"millrace_dead_letters_total", "Dead letters that were made, by reason; an empty sink is the pipeline's own.", Counter}
+	windowRows = family{
+		"millrace_window_rows_total", "Deliveries that were still running when the window was full.", Counter}
+	subscriptionLag = family{
+		"millrace_subscription_lag_events", "Events between cursor and end of the topic; an empty sink is the pipeline's runner.", Gauge}
+	oldestPending = family{
+		"millrace_subscription_oldest_timestamp_seconds", "When the oldest event that holds the cursor was received; 0 for none.", Gauge}
+	lastSuccess = family{
+		"millrace_last_success_timestamp_seconds", "When a delivery last succeeded; 0 for never.", Gauge}
+	deliveriesInFlight = family{
+		"millrace_deliveries_in_flight", "Calls of the sink under way; for a serial sink, events of its call.", Gauge}
+	deliveriesWaiting  = family{"millrace_deliveries_waiting", "Events that wait in memory for another attempt.", Gauge}
+	breakerOpen        = family{"millrace_breaker_open", "1 while attempts are held back because the sink is down.", Gauge}
+	concurrencyLimit   = family{"millrace_concurrency_limit", "How many calls of the sink may run now.", Gauge}
+	subscriptionPaused = family{
+		"millrace_subscription_paused", "1 while the destination is gone and the subscription pauses.", Gauge}
+)
+
+// stats gathers metrics.
+type stats []Metric
+
+func (s *stats) add(f family, value float64, labels ...Label) {
+	*s = append(*s, Metric{Name: f.name, Help: f.help, Kind: f.kind, Labels: labels, Value: value})
+}
+
+// Stats is a snapshot of the router's numbers: metrics of one name follow each other only within a pipeline or a sink.
+func (r *Router) Stats() []Metric {
+	r.mu.Lock()
+	configured := r.configured
+	r.mu.Unlock()
+	var s stats
+	for _, t := range r.topics {
+		s.topic(t)
+		if configured {
+			s.lag(t.sub, Label{"pipeline", t.name}, Label{"sink", ""})
+		}
+		for _, sink := range t.sinks {
+			s.sink(sink)
+			if configured {
+				s.lag(sink.sub, Label{"pipeline", t.name}, Label{"sink", sink.plan.Name})
+			}
+		}
+	}
+	return s
+}
+
+func (s *stats) topic(t *topic) {
+	pipeline := Label{"pipeline", t.name}
+	s.add(eventsReceived, float64(t.received.Load()), pipeline)
+	s.add(eventsUnmatched, float64(t.tally.unmatched.Load()), pipeline)
+	s.add(deadLettersMade, float64(t.tally.dead.Load()), pipeline, Label{"sink", ""}, Label{"reason", string(event.ReasonOnError)})
+	for i := range t.tally.steps {
+		step := &t.tally.steps[i]
+		stage, sink := Label{"stage", step.stage}, Label{"sink", step.sink}
+		s.add(filteredMissing, float64(step.lacking.Load()), pipeline, stage, sink)
+		if step.sink == "" {
+			s.add(eventsFiltered, float64(step.dropped.Load()), pipeline, stage)
+			s.add(stageErrors, float64(step.errors.Load()), pipeline, stage, Label{"on_error", string(step.effect)})
+		}
+	}
+}
+
+func (s *stats) sink(k *subscriber) {
+	c := &k.counts
+	pipeline, sink := Label{"pipeline", k.topic.name}, Label{"sink", k.plan.Name}
+	for i, name := range outcomeNames {
+		s.add(deliveryAttempts, float64(c.attempts[i].Load()), pipeline, sink, Label{"outcome", name})
+	}
+	for i, reason := range reasonNames {
+		s.add(deadLettersMade, float64(c.dead[i].Load()), pipeline, sink, Label{"reason", string(reason)})
+	}
+	s.add(deliveriesSettled, float64(c.delivered.Load()), pipeline, sink, Label{"result", "delivered"})
+	s.add(deliveriesSettled, float64(c.skipped.Load()), pipeline, sink, Label{"result", "skipped"})
+	s.add(deliverySeconds, time.Duration(c.nanos.Load()).Seconds(), pipeline, sink)
+	s.add(windowRows, float64(c.parked.Load()), pipeline, sink)
+	s.add(oldestPending, float64(c.oldest.Load())/1e9, pipeline, sink)
+	s.add(lastSuccess, float64(c.lastSuccess.Load())/1e9, pipeline, sink)
+	s.add(deliveriesInFlight, float64(c.inFlight.Load()), pipeline, sink)
+	s.add(deliveriesWaiting, float64(c.waiting.Load()), pipeline, sink)
+	s.add(breakerOpen, float64(c.open.Load()), pipeline, sink)
+	s.add(concurrencyLimit, float64(c.limit.Load()), pipeline, sink)
+	s.add(subscriptionPaused, float64(c.paused.Load()), pipeline, sink)
+}
+
+func (s *stats) lag(sub Subscription, labels ...Label) {
+	cursor, head := sub.Position()
+	s.add(subscriptionLag, float64(head-cursor), labels...)
+}

@@ -1,0 +1,314 @@
+// Package router executes a Plan on a Log: it shapes each event once, hands it to every sink that wants it, and keeps trying
+// until the event is settled, a dead letter or still pending. It knows no file format and no storage.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
+)
+
+// Options are what a router needs beside its plan and its log. Every zero field has a default.
+type Options struct {
+	Clock  event.Clock    // default: the machine's
+	Logger *slog.Logger   // default: discards
+	Rand   func() float64 // in [0,1), for jitter; must be safe for concurrent use. Default: math/rand/v2
+}
+
+// Router runs the pipelines of one plan. Configure it once, then Run it once; Emit, Stats and Ready may be called at any time,
+// concurrently.
+type Router struct {
+	plan   *pipelines.Plan
+	log    Log
+	clock  event.Clock
+	logger *slog.Logger
+	rand   func() float64
+	can    event.Capabilities
+	topics []*topic
+	fault  error // what is wrong with the plan; Configure and Run return it
+
+	mu         sync.Mutex // guards configured and the subscriptions of topics while Configure sets them
+	configured bool
+}
+
+// topic is one pipeline at work: its runner and its sinks.
+type topic struct {
+	name     string
+	plan     *pipelines.Pipeline
+	shaper   *shaper
+	tally    *tally
+	ring     *ring
+	guard    *guard // of the runner
+	sub      *sharedReader
+	sinks    []*subscriber
+	received atomic.Int64
+
+	// position is how far the runner has shaped. begun is where it stood when the process began: what lies at or below it was
+	// judged by an earlier process, maybe with other stages.
+	position  atomic.Int64
+	redriving sync.RWMutex // held by the runner while it redrives, and by a sink while it finds out whose an event is
+	begun     event.Offset
+}
+
+// New returns a router for plan. It opens and starts nothing. A sink whose value is not a Sink is reported by Configure and Run.
+func New(plan *pipelines.Plan, log Log, opts Options) *Router {
+	r := &Router{plan: plan, log: log, clock: opts.Clock, logger: opts.Logger, rand: opts.Rand, can: log.Can()}
+	if r.clock == nil {
+		r.clock = event.SystemClock{}
+	}
+	if r.logger == nil {
+		r.logger = slog.New(slog.DiscardHandler)
+	}
+	if r.rand == nil {
+		r.rand = rand.Float64
+	}
+	for _, p := range plan.Pipelines {
+		r.topics = append(r.topics, r.newTopic(p, ringBudget/int64(len(plan.Pipelines))))
+	}
+	return r
+}
+
+func (r *Router) newTopic(p *pipelines.Pipeline, budget int64) *topic {
+	logger := r.logger.With("pipeline", p.Name)
+	t := &topic{name: p.Name, plan: p, shaper: newShaper(p), ring: newRing(budget), guard: newGuard(r.clock, logger)}
+	t.tally = newTally(p, r.clock, logger)
+	for i, s := range p.Sinks {
+		sink, ok := s.Value.(Sink)
+		if !ok {
+			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q, sink %q: a %T is not a sink", p.Name, s.Name, s.Value))
+			continue
+		}
+		t.sinks = append(t.sinks, r.newSubscriber(t, i, s, sink, logger.With("sink", s.Name)))
+	}
+	return t
+}
+
+// SubscriptionName is the name of a sink's subscription; with an empty sink, of the pipeline's runner.
+func SubscriptionName(pipeline, sink string) string { return pipeline + "/" + sink }
+
+// Layout is what the plan asks of a log: a topic per pipeline, with a subscription for its runner and one for each sink.
+func (r *Router) Layout() event.Layout {
+	var l event.Layout
+	for _, p := range r.plan.Pipelines {
+		t := event.Topic{Name: p.Name, Subscriptions: []string{SubscriptionName(p.Name, "")}}
+		for _, s := range p.Sinks {
+			t.Subscriptions = append(t.Subscriptions, SubscriptionName(p.Name, s.Name))
+		}
+		l.Topics = append(l.Topics, t)
+	}
+	return l
+}
+
+// Configure gives the log its layout and takes its subscriptions. Call it before Run.
+func (r *Router) Configure(ctx context.Context) error {
+	if r.fault != nil {
+		return r.fault
+	}
+	if err := r.log.Configure(ctx, r.Layout()); err != nil {
+		return fmt.Errorf("configure the outbox: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.topics {
+		if err := t.subscribe(r.log); err != nil {
+			return err
+		}
+	}
+	r.configured = true
+	return nil
+}
+
+func (t *topic) subscribe(log Log) error {
+	sub, err := log.Subscribe(SubscriptionName(t.name, ""))
+	if err != nil {
+		return fmt.Errorf("subscribe the runner of %s: %w", t.name, err)
+	}
+	t.sub = &sharedReader{Subscription: sub}
+	t.begun, _ = sub.Position()
+	t.position.Store(int64(t.begun))
+	for _, s := range t.sinks {
+		if s.sub, err = log.Subscribe(s.name); err != nil {
+			return fmt.Errorf("subscribe %s: %w", s.name, err)
+		}
+		cursor, _ := s.sub.Position()
+		s.taken.Store(int64(cursor + Window))
+	}
+	return nil
+}
+
+// Emit returns the way into a pipeline for its source. The events of a batch and the state behind them are one commit. An
+// event without a time of receipt gets the present one.
+func (r *Router) Emit(pipeline string) Emit {
+	for _, t := range r.topics {
+		if t.name == pipeline {
+			return func(ctx context.Context, b event.Batch) ([]string, error) { return r.emit(ctx, t, b) }
+		}
+	}
+	return func(context.Context, event.Batch) ([]string, error) {
+		return nil, fmt.Errorf("there is no pipeline %q", pipeline)
+	}
+}
+
+func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, error) {
+	ids := make([]string, len(b.Events))
+	for i := range b.Events {
+		ids[i] = b.Events[i].ID
+		if b.Events[i].Received.IsZero() {
+			b.Events[i].Received = r.clock.Now().UTC()
+		}
+	}
+	var c event.Commit
+	if len(b.Events) > 0 {
+		c.Appends = []event.Append{{Topic: t.name, Events: b.Events}}
+	}
+	if len(b.State) > 0 {
+		c.States = []event.State{{Owner: "source:" + t.name, Changes: b.State}}
+	}
+	if c.Appends == nil && c.States == nil {
+		return ids, nil
+	}
+	if _, err := r.log.Commit(ctx, c); err != nil {
+		return nil, err
+	}
+	t.received.Add(int64(len(ids)))
+	return ids, nil
+}
+
+// Run executes the plan until ctx ends, then returns nil; or until the log is over, then it returns why. When ctx ends no new
+// attempt begins. Attempts in flight get the plan's shutdown timeout and are then cancelled: their events stay pending. All
+// goroutines have ended when Run returns.
+func (r *Router) Run(ctx context.Context) error {
+	if err := r.runnable(); err != nil {
+		return err
+	}
+	stop, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+
+	parts := r.parts()
+	ended := make(chan error, 1)
+	go func() { ended <- runAll(stop, work, parts, cancel) }()
+	<-stop.Done()
+	return r.drain(ended, abandon)
+}
+
+// part is one goroutine of a run. The end of stop means to begin nothing new, that of work to leave what is under way; nil is a
+// clean end. join waits for what run started.
+type part interface {
+	run(stop, work context.Context) error
+	join()
+}
+
+// runAll runs the parts until all have ended. The first that fails cancels the others, before it waits for its own.
+func runAll(stop, work context.Context, parts []part, cancel context.CancelCauseFunc) error {
+	var group sync.WaitGroup
+	faults := make(chan error, len(parts))
+	for _, p := range parts {
+		group.Go(func() {
+			defer p.join()
+			if err := p.run(stop, work); err != nil {
+				faults <- err
+				cancel(err)
+			}
+		})
+	}
+	group.Wait()
+	select {
+	case err := <-faults:
+		return err
+	default:
+		return nil
+	}
+}
+
+// drain gives the parts the shutdown timeout to finish what is in flight, then abandons it and waits for them.
+func (r *Router) drain(ended <-chan error, abandon context.CancelFunc) error {
+	timeout, release := r.clock.After(r.plan.ShutdownTimeout)
+	defer release()
+	select {
+	case err := <-ended:
+		return err
+	case <-timeout:
+		abandon()
+		return <-ended
+	}
+}
+
+func (r *Router) runnable() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fault == nil && !r.configured {
+		return errors.New("the router runs only after Configure")
+	}
+	return r.fault
+}
+
+func (r *Router) parts() []part {
+	var parts []part
+	for _, t := range r.topics {
+		parts = append(parts, newRunner(r, t))
+		for _, s := range t.sinks {
+			if s.plan.Serial {
+				parts = append(parts, newSerial(s))
+			} else {
+				parts = append(parts, newLoop(s))
+			}
+		}
+	}
+	return parts
+}
+
+// rows says that a redrive by the runner can give a sink a row of an event which that sink has settled: offsets mean the same
+// to all, and the log still has the event. A log that does not outlive its process need not keep what is settled.
+func (r *Router) rows() bool { return r.can.Shared && r.can.Reopening }
+
+// Ready returns nil when every subscription runs and reaches its log, else why not. A sink that is down is no reason.
+func (r *Router) Ready() error {
+	for _, t := range r.topics {
+		if err := t.guard.ready(); err != nil {
+			return fmt.Errorf("pipeline %s: %w", t.name, err)
+		}
+		for _, s := range t.sinks {
+			if err := s.guard.ready(); err != nil {
+				return fmt.Errorf("subscription %s: %w", s.name, err)
+			}
+		}
+	}
+	return r.fault
+}
+
+// sharedReader lets the sinks of a topic ask for the rows of its runner's subscription, whose methods are not concurrent.
+type sharedReader struct {
+	Subscription
+	mu sync.Mutex // held during each call
+}
+
+// Rows is Subscription.Rows, from any goroutine.
+func (s *sharedReader) Rows(ctx context.Context, from, to event.Offset) ([]event.Offset, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Subscription.Rows(ctx, from, to)
+}
+
+// Next is Subscription.Next.
+func (s *sharedReader) Next(ctx context.Context, upTo event.Offset, max int) ([]event.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Subscription.Next(ctx, upTo, max)
+}
+
+// Due is Subscription.Due.
+func (s *sharedReader) Due(ctx context.Context, now time.Time, max int) ([]event.Exceptional, time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Subscription.Due(ctx, now, max)
+}

@@ -1,0 +1,213 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+const readBatch = 256
+
+// runner reads a topic in order, shapes each event once, and counts what became of it. Its subscription ends an event when it
+// was shaped; the sinks have cursors of their own.
+type runner struct {
+	*topic
+	log    Log
+	clock  event.Clock
+	shared bool
+	rows   bool // see Router.rows
+	dues   *dues
+	more   bool // Next may have more
+}
+
+func newRunner(r *Router, t *topic) *runner {
+	return &runner{
+		topic: t, log: r.log, clock: r.clock, shared: r.can.Shared, rows: r.rows(), dues: newDues(t.sub, t.guard), more: true,
+	}
+}
+
+// join has nothing to wait for: all is done in run.
+func (r *runner) join() {}
+
+func (r *runner) run(stop, work context.Context) error {
+	r.guard.begin()
+	defer r.guard.end()
+	for stop.Err() == nil {
+		if err := r.turn(stop, work); err != nil {
+			return clean(stop, work, err)
+		}
+		if !r.more && len(r.dues.ready) == 0 {
+			r.sleep(stop)
+		}
+	}
+	return nil
+}
+
+func (r *runner) turn(stop, work context.Context) error {
+	if err := r.redriven(stop, work); err != nil {
+		return err
+	}
+	return r.read(stop, work)
+}
+
+func (r *runner) sleep(stop context.Context) {
+	alarm, release := timer(r.clock, r.dues.alarm())
+	defer release()
+	select {
+	case <-stop.Done():
+	case <-alarm:
+	case <-r.sub.Wake():
+		r.more = true
+		r.dues.woken()
+	}
+}
+
+// read shapes the next batch.
+func (r *runner) read(stop, work context.Context) error {
+	var records []event.Record
+	err := r.guard.do(stop, "read", func() (err error) {
+		records, err = r.sub.Next(stop, maxOffset, readBatch)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.more = len(records) > 0
+	if !r.more {
+		return nil
+	}
+	batch := r.shape(records)
+	if err := r.settle(work, batch); err != nil {
+		return err
+	}
+	r.tally.settled(batch)
+	r.publish(batch)
+	return nil
+}
+
+func (r *runner) shape(records []event.Record) []*shaped {
+	batch := make([]*shaped, len(records))
+	sinks := len(r.plan.Sinks)
+	wants := make([]want, sinks*len(records))
+	for i := range records {
+		batch[i] = r.shaper.all(&records[i], wants[i*sinks:(i+1)*sinks:(i+1)*sinks], r.tally)
+	}
+	return batch
+}
+
+// settle ends a batch for the runner. A dead letter is on disk before any sink may see the batch: a sink settles such an event
+// because the dead letter has it, and must not be the only one of the two that survives a crash.
+func (r *runner) settle(work context.Context, batch []*shaped) error {
+	outcomes := make([]event.Outcome, len(batch))
+	dead := false
+	for i, s := range batch {
+		outcomes[i].Offset = s.offset
+		if s.fate == failed {
+			dead = true
+			outcomes[i].Exception = onError(s.stage, s.err, nil, r.clock.Now().UTC())
+			r.tell(s)
+		}
+	}
+	return r.guard.do(work, "settle", func() error {
+		if !dead {
+			return r.sub.Settle(work, outcomes)
+		}
+		_, err := r.log.Commit(work, event.Commit{Settles: []event.Settle{{Subscription: r.subscription(), Outcomes: outcomes}}})
+		return err
+	})
+}
+
+func (r *runner) subscription() string { return SubscriptionName(r.name, "") }
+
+func (r *runner) tell(s *shaped) {
+	if hidden, ok := r.tally.fold.allow(r.clock.Now(), s.stage+s.err.Error()); ok {
+		r.guard.logger.Warn("dead letter", "stage", s.stage, "event_id", s.id, "reason", event.ReasonOnError,
+			"err", clip(s.err.Error()), "folded", hidden)
+	}
+}
+
+// publish hands a batch to the sinks of the topic and wakes them.
+func (r *runner) publish(batch []*shaped) {
+	if r.shared {
+		r.ring.put(batch)
+		r.position.Store(int64(batch[len(batch)-1].offset))
+	}
+	for _, s := range r.sinks {
+		select {
+		case s.fed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// redriven runs today's stages on the runner's dead letters that somebody took back, many in one commit.
+func (r *runner) redriven(stop, work context.Context) error {
+	var again []*event.Exceptional
+	for len(again) < dueBatch {
+		x, err := r.dues.take(stop, r.clock.Now())
+		if err != nil {
+			return err
+		}
+		if x == nil {
+			break
+		}
+		again = append(again, x)
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	batch := make([]*shaped, len(again))
+	outcomes := make([]event.Outcome, len(again))
+	for i, x := range again {
+		batch[i] = r.shaper.all(&x.Record, make([]want, len(r.plan.Sinks)), r.tally)
+		outcomes[i] = event.Outcome{Offset: x.Record.Offset, Row: true}
+		if batch[i].fate == failed {
+			outcomes[i].Exception = onError(batch[i].stage, batch[i].err, &x.Exception, r.clock.Now().UTC())
+			r.tell(batch[i])
+		}
+	}
+	r.tally.settled(batch)
+	return r.guard.do(work, "settle a redrive", func() error {
+		r.redriving.Lock()
+		defer r.redriving.Unlock()
+		c := event.Commit{Settles: []event.Settle{{Subscription: r.subscription(), Outcomes: outcomes}}}
+		r.handOver(&c, batch, again)
+		_, err := r.log.Commit(work, c)
+		return err
+	})
+}
+
+// handOver adds to a commit what brings redriven events to the sinks that want them: a row for each sink that has passed the event
+// by. A sink that has not come to it yet needs none, and can have none beyond its window. A sink whose when fails gets the
+// event too, and makes a dead letter of its own. Where rows cannot be given like this, the event is appended anew.
+func (r *runner) handOver(c *event.Commit, batch []*shaped, again []*event.Exceptional) {
+	now := r.clock.Now().UTC()
+	for i, sink := range r.sinks {
+		var rows []event.Outcome
+		for _, s := range batch {
+			if r.rows && s.wanted(i) != wantNo && s.offset <= event.Offset(sink.taken.Load()) {
+				rows = append(rows, redrive(s.offset, now))
+			}
+		}
+		if rows != nil {
+			c.Settles = append(c.Settles, event.Settle{Subscription: sink.name, Outcomes: rows})
+		}
+	}
+	if r.rows {
+		return
+	}
+	var events []event.Event
+	for i, s := range batch {
+		if s.fate == passes && !s.unmatched() {
+			events = append(events, again[i].Record.Event)
+		}
+	}
+	if events != nil {
+		c.Appends = []event.Append{{Topic: r.name, Events: events}}
+	}
+}
+
+func redrive(o event.Offset, now time.Time) event.Outcome {
+	return event.Outcome{Offset: o, Exception: &event.Exception{State: event.Retry, Reason: event.ReasonRedrive, NextAt: now}}
+}

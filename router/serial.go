@@ -1,0 +1,345 @@
+package router
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
+)
+
+// serial delivers the events of one subscription by one call at a time, in offset order, and commits what the sink answered
+// together with the changes of the sink's state. As long as that commit has not succeeded, the sink's work does not count: it
+// is opened again with the committed state and gets the same events again.
+type serial struct {
+	*feed
+	pace     *breaker // holds back while the sink fails
+	tasks    []*task  // of the next call
+	spare    *task    // taken, but too large for the last call
+	outcomes []event.Outcome
+	stale    bool // the sink is ahead of, or behind, its committed state
+	paused   bool
+	again    bool
+}
+
+func newSerial(s *subscriber) *serial {
+	b := &pipelines.Breaker{After: 1, ProbeMax: s.longestPause()}
+	return &serial{feed: newFeed(s), pace: newBreaker(b, s.plan.Retry, 1), stale: true}
+}
+
+// join has nothing to wait for: all is done in run.
+func (s *serial) join() {}
+
+func (s *serial) run(stop, work context.Context) error {
+	s.guard.begin()
+	defer s.guard.end()
+	for stop.Err() == nil {
+		if err := s.turn(stop, work); err != nil {
+			return clean(stop, work, err)
+		}
+		s.observe()
+		if !s.again {
+			s.sleep(stop)
+		}
+	}
+	return nil
+}
+
+// turn makes one call, if there is something to call with and the time has come.
+func (s *serial) turn(stop, work context.Context) error {
+	s.again = false
+	now := s.clock.Now().UTC()
+	if s.paused || !s.pace.room(0, now) {
+		return nil
+	}
+	if s.stale {
+		if err := s.open(stop, work); err != nil {
+			return err
+		}
+		s.stale = false
+	}
+	if len(s.tasks) == 0 {
+		if err := s.gather(stop, now); err != nil {
+			return err
+		}
+	}
+	s.again = len(s.tasks)+len(s.outcomes) > 0
+	if len(s.tasks) == 0 {
+		return s.flush(work)
+	}
+	return s.deliver(work, now)
+}
+
+// gather takes all that waits, up to a batch: what is due, then what is new, by offset.
+func (s *serial) gather(stop context.Context, now time.Time) error {
+	b := batcher{count: max(s.plan.Batch.Count, 1), bytes: s.plan.Batch.Bytes}
+	if s.spare != nil {
+		b.add(s.spare)
+		s.spare = nil
+	}
+	err := s.gatherDue(stop, &b, now)
+	if err == nil {
+		err = s.gatherFresh(stop, &b, now)
+	}
+	s.tasks = b.tasks
+	slices.SortStableFunc(s.tasks, func(x, y *task) int { return cmp.Compare(x.offset, y.offset) })
+	return err
+}
+
+// batcher fills one call.
+type batcher struct {
+	count int
+	bytes int64 // 0 is no limit
+	size  int64
+	tasks []*task
+}
+
+func (b *batcher) full() bool { return len(b.tasks) >= b.count }
+
+// fits says whether an item may still be added; the first always may.
+func (b *batcher) fits(item *shaped) bool {
+	return len(b.tasks) == 0 || !b.full() && (b.bytes == 0 || b.size+int64(item.event.Size()) <= b.bytes)
+}
+
+func (b *batcher) add(t *task) {
+	b.tasks = append(b.tasks, t)
+	b.size += int64(t.item.event.Size())
+}
+
+func (s *serial) gatherDue(stop context.Context, b *batcher, now time.Time) error {
+	for !b.full() && s.spare == nil {
+		t, o, err := s.due(stop, now)
+		switch {
+		case err != nil || t == nil && o == nil:
+			return err
+		case o != nil:
+			s.outcomes = append(s.outcomes, *o)
+		case b.fits(t.item):
+			b.add(t)
+		default:
+			s.spare = t
+		}
+	}
+	return nil
+}
+
+func (s *serial) gatherFresh(stop context.Context, b *batcher, now time.Time) error {
+	var first event.Offset
+	for !b.full() && len(s.outcomes) < Window {
+		item, err := s.peek(stop)
+		if item == nil || err != nil {
+			return err
+		}
+		if first == 0 {
+			first = item.offset
+		}
+		if item.offset-first >= Window || !b.fits(item) {
+			return nil
+		}
+		t, o, err := s.take(stop, now)
+		switch {
+		case err != nil:
+			return err
+		case o != nil:
+			s.outcomes = append(s.outcomes, *o)
+		case t != nil:
+			b.add(t)
+		}
+	}
+	return nil
+}
+
+// flush settles what is not for the sink, when there is nothing that is.
+func (s *serial) flush(work context.Context) error {
+	if len(s.outcomes) == 0 {
+		return nil
+	}
+	outcomes := s.outcomes
+	s.outcomes = nil
+	return s.guard.do(work, "settle", func() error { return s.sub.Settle(work, outcomes) })
+}
+
+func (s *serial) deliver(work context.Context, now time.Time) error {
+	batch := make([]event.Delivery, len(s.tasks))
+	for i, t := range s.tasks {
+		batch[i] = t.delivery(now)
+	}
+	s.counts.inFlight.Store(int64(len(batch)))
+	settling := s.attempt(work, batch)
+	ended := s.clock.Now().UTC()
+	s.counts.nanos.Add(int64(ended.Sub(now)))
+	if work.Err() != nil && settledNone(settling) {
+		s.counts.attempts[outcomeAbandoned].Add(int64(len(batch)))
+		return context.Cause(work)
+	}
+	e := s.conclude(settling, ended)
+	if e.settles() {
+		if err := s.commit(work, e, settling.Changes); err != nil {
+			return s.uncommitted(work, err, ended)
+		}
+	}
+	s.apply(e, ended)
+	return nil
+}
+
+func settledNone(s event.Settling) bool {
+	return !slices.ContainsFunc(s.Verdicts, func(v error) bool { return v == nil })
+}
+
+// ending is what a call comes to. Nothing of it holds before it is committed.
+type ending struct {
+	outcomes []event.Outcome
+	kept     []*task // to be delivered again
+	dead     []*task
+	counts   [outcomes]int64
+	failure  *event.Failure // the first of those that keep a task
+	worst    event.Offset   // whose it is
+	gone     bool
+}
+
+func (e *ending) settles() bool { return len(e.outcomes) > 0 }
+
+func (s *serial) conclude(settling event.Settling, now time.Time) *ending {
+	e := &ending{}
+	for i, t := range s.tasks {
+		if v := settling.Verdicts[i]; v == nil {
+			e.counts[outcomeDelivered]++
+			e.outcomes = append(e.outcomes, t.settled())
+		} else {
+			s.judgeOne(e, t, event.VerdictOf(v), now)
+		}
+	}
+	return e
+}
+
+// judgeOne works on a copy of the task: when the commit fails the same events are judged again. What makes the destination
+// unavailable never counts here and makes no row, since one writer in offset order has nothing to go on with.
+func (s *serial) judgeOne(e *ending, t *task, f event.Failure, now time.Time) {
+	e.counts[outcomeOf(&f)]++
+	again := *t
+	j := judgement{action: tryAgain}
+	if f.Class != event.UnavailableClass {
+		j = again.judge(&f, 0, 0, s.plan.Retry, now)
+	}
+	switch j.action {
+	case giveUp:
+		e.outcomes = append(e.outcomes, again.kept(event.Dead, j.reason, time.Time{}))
+		e.dead = append(e.dead, &again)
+	case countIt:
+		next := now.Add(backoff(s.plan.Retry, again.tries, f.After, s.rand()))
+		e.outcomes = append(e.outcomes, again.kept(event.Retry, j.reason, next))
+		s.dues.expect(next)
+	default:
+		t.x.Progress = f.Progress
+		e.kept = append(e.kept, t)
+		e.gone = e.gone || j.action == pauseAll
+		if e.failure == nil {
+			e.failure, e.worst = &f, t.offset
+		}
+	}
+}
+
+// commit makes the ending hold, in one commit with the sink's state.
+func (s *serial) commit(work context.Context, e *ending, changes event.Changes) error {
+	all := slices.Concat(s.outcomes, e.outcomes)
+	c := event.Commit{Settles: []event.Settle{{Subscription: s.name, Outcomes: all}}}
+	if len(changes) > 0 {
+		c.States = []event.State{{Owner: s.owner, Changes: changes}}
+	}
+	_, err := s.log.Commit(work, c)
+	return err
+}
+
+// uncommitted keeps everything as it was before the call.
+func (s *serial) uncommitted(work context.Context, err error, now time.Time) error {
+	if work.Err() != nil {
+		return context.Cause(work)
+	}
+	if errors.Is(err, event.ErrClosed) || errors.Is(err, event.ErrUnknown) {
+		return fmt.Errorf("settle with state: %w", err)
+	}
+	s.stale = true
+	s.hold(&event.Failure{Class: event.UnavailableClass, Err: err}, s.tasks[0].offset, now)
+	return nil
+}
+
+// hold waits before the next call.
+func (s *serial) hold(f *event.Failure, o event.Offset, now time.Time) {
+	if s.pace.unavailable(o, f, s.pace.began(), now) {
+		s.logger.Info("breaker opened", "err", words(f), "probe_at", s.pace.probeAt)
+	} else if hidden, ok := s.guard.fold.allow(now, words(f)); ok {
+		s.logger.Warn("delivery failed", "status", f.Status, "err", words(f), "folded", hidden)
+	}
+}
+
+// apply goes on behind an ending that is committed, or that had nothing to commit.
+func (s *serial) apply(e *ending, now time.Time) {
+	for i, n := range e.counts {
+		s.counts.attempts[i].Add(n)
+	}
+	s.counts.delivered.Add(e.counts[outcomeDelivered])
+	for _, t := range e.dead {
+		s.dead(t.item.id, &t.x)
+	}
+	if e.settles() {
+		s.outcomes = nil
+	}
+	if e.counts[outcomeDelivered] > 0 {
+		s.counts.lastSuccess.Store(now.UnixNano())
+	}
+	s.tasks = e.kept
+	switch {
+	case e.gone:
+		s.paused = true
+		s.logger.Error(goneText, "status", e.failure.Status)
+	case e.failure != nil:
+		s.stale = true
+		s.hold(e.failure, e.worst, now)
+	case s.pace.open && s.pace.succeeded(now):
+		s.logger.Info("breaker closed")
+	}
+}
+
+func (s *serial) sleep(stop context.Context) {
+	alarm, release := timer(s.clock, s.alarm(s.clock.Now()))
+	defer release()
+	select {
+	case <-stop.Done():
+	case <-alarm:
+	case <-s.fed:
+		s.more = true
+	case <-s.sub.Wake():
+		s.woken()
+	}
+}
+
+func (s *serial) alarm(now time.Time) time.Time {
+	switch {
+	case s.paused:
+		return time.Time{}
+	case !s.pace.room(0, now):
+		return s.pace.alarm()
+	case len(s.tasks) > 0:
+		return now
+	}
+	return s.dues.alarm()
+}
+
+func (s *serial) observe() {
+	c := &s.counts
+	c.inFlight.Store(0)
+	c.waiting.Store(int64(len(s.tasks)))
+	c.limit.Store(1)
+	c.open.Store(flag(s.pace.open))
+	c.paused.Store(flag(s.paused))
+	c.oldest.Store(0)
+	if len(s.tasks) > 0 {
+		c.oldest.Store(s.tasks[0].item.received.UnixNano())
+	} else if len(s.fresh) > 0 && !s.fresh[0].received.IsZero() {
+		c.oldest.Store(s.fresh[0].received.UnixNano())
+	}
+}

@@ -1,0 +1,208 @@
+package router
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/rules"
+)
+
+// fate is what the stages made of an event.
+type fate uint8
+
+const (
+	passes  fate = iota
+	dropped      // by a stage, or by on_error: drop
+	failed       // a stage failed and its on_error is dead_letter
+)
+
+// want is what a sink's when says about an event.
+type want uint8
+
+const (
+	wantNo want = iota
+	wantYes
+	wantFailed // the when itself failed
+)
+
+// stageWhen names a sink's when where a stage is named.
+const stageWhen = "when"
+
+// shaped is an event behind the stages of its pipeline. It does not change once it is made and is shared by all sinks.
+type shaped struct {
+	offset     event.Offset
+	event      event.Event // zero unless the event passes
+	source, id string      // as appended, before the stages: the identity of its deliveries
+	received   time.Time
+	fate       fate
+	stage      string // that failed
+	err        error  // of it
+	first      int    // the sink of wants[0]
+	wants      []want
+	whenErr    map[int]error // by sink, of those with wantFailed
+}
+
+func (s *shaped) weight() int64 { return int64(s.event.Size()) + ringOverhead }
+
+// wanted is what the sink with an index in the pipeline is to do with the event.
+func (s *shaped) wanted(sink int) want {
+	if s.fate != passes {
+		return wantNo
+	}
+	return s.wants[sink-s.first]
+}
+
+// decider is a sink's when: a *rules.Expr.
+type decider interface {
+	Bool(in *rules.Input) (ok bool, missing string, err error)
+}
+
+// shaper runs the pure stages and the whens of one pipeline. It is safe for concurrent use.
+type shaper struct {
+	stages []pipelines.Stage
+	whens  []decider // by sink, nil takes every event
+	strict bool
+}
+
+func newShaper(p *pipelines.Pipeline) *shaper {
+	s := &shaper{stages: p.Stages, whens: make([]decider, len(p.Sinks)), strict: p.Strict}
+	for i, sink := range p.Sinks {
+		if sink.When != nil {
+			s.whens[i] = sink.When
+		}
+	}
+	return s
+}
+
+// all shapes an event for every sink. wants is room for one want per sink. t counts and may be nil.
+func (s *shaper) all(r *event.Record, wants []want, t *tally) *shaped {
+	out := s.shape(r, t)
+	out.wants = wants
+	s.decide(out, t)
+	return out
+}
+
+// one shapes an event for one sink only and counts nothing.
+func (s *shaper) one(r *event.Record, sink int) *shaped {
+	out := s.shape(r, nil)
+	out.first, out.wants = sink, make([]want, 1)
+	s.decide(out, nil)
+	return out
+}
+
+func (s *shaper) shape(r *event.Record, t *tally) *shaped {
+	out := &shaped{offset: r.Offset, event: r.Event, source: r.Event.Source, id: r.Event.ID, received: r.Event.Received}
+	for i := range s.stages {
+		keep, err := s.step(i, &out.event, t)
+		switch {
+		case err != nil && s.stages[i].OnError == pipelines.OnErrorDrop:
+			out.fate = dropped
+		case err != nil:
+			out.fate, out.stage, out.err = failed, s.stages[i].Name, err
+		case !keep:
+			out.fate = dropped
+			t.filtered(i)
+		}
+		if out.fate != passes {
+			out.event = event.Event{}
+			break
+		}
+	}
+	return out
+}
+
+// step runs one stage. With on_error: pass an event that fails is as it was before.
+func (s *shaper) step(i int, ev *event.Event, t *tally) (keep bool, err error) {
+	stage := &s.stages[i]
+	var before event.Event
+	if stage.OnError == pipelines.OnErrorPass {
+		before = *ev
+	}
+	keep, missing, err := safely(stage.Op, ev)
+	if missing != "" && err == nil {
+		t.missing(i, missing)
+		err = s.strictly(missing)
+	}
+	if err == nil {
+		return keep, nil
+	}
+	t.failed(i)
+	if stage.OnError == pipelines.OnErrorPass {
+		*ev = before
+		return true, nil
+	}
+	return false, err
+}
+
+func (s *shaper) strictly(missing string) error {
+	if s.strict {
+		return fmt.Errorf("the field %s is missing", missing)
+	}
+	return nil
+}
+
+// safely is one call of a stage in which a panic is an error: one event must not end the process.
+func safely(op rules.Op, ev *event.Event) (keep bool, missing string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return op(ev)
+}
+
+func (s *shaper) decide(out *shaped, t *tally) {
+	if out.fate != passes {
+		return
+	}
+	in := rules.Input{Event: &out.event}
+	for i := range out.wants {
+		sink := out.first + i
+		ok, err := s.ask(sink, &in, t)
+		switch {
+		case err != nil:
+			out.wants[i] = wantFailed
+			if out.whenErr == nil {
+				out.whenErr = make(map[int]error)
+			}
+			out.whenErr[sink] = err
+		case ok:
+			out.wants[i] = wantYes
+		}
+	}
+}
+
+func (s *shaper) ask(sink int, in *rules.Input, t *tally) (ok bool, err error) {
+	when := s.whens[sink]
+	if when == nil {
+		return true, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	ok, missing, err := when.Bool(in)
+	if missing != "" && err == nil {
+		t.missing(len(s.stages)+sink, missing)
+		err = s.strictly(missing)
+	}
+	return ok, err
+}
+
+// onError is the dead letter of an event at which a stage or a when failed. before is the row that it has, or nil.
+func onError(stage string, err error, before *event.Exception, now time.Time) *event.Exception {
+	x := event.Exception{FirstAt: now}
+	if before != nil {
+		x = *before
+	}
+	if x.FirstAt.IsZero() {
+		x.FirstAt = now
+	}
+	x.State, x.Reason, x.Stage, x.Status = event.Dead, event.ReasonOnError, stage, 0
+	x.Attempts, x.NextAt, x.LastAt = x.Attempts+1, time.Time{}, now
+	x.Error, x.Answer = clip(err.Error()), nil
+	return &x
+}

@@ -1,0 +1,178 @@
+package router
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
+)
+
+// subscriber is what the goroutine of a sink and those who look at it share: names, settings and counters.
+type subscriber struct {
+	name   string // of the subscription
+	owner  string // of the sink's state
+	index  int    // in its pipeline
+	plan   *pipelines.Sink
+	sink   Sink
+	topic  *topic
+	log    Log
+	sub    Subscription
+	shared bool // the runner leads: its offsets are this sink's
+	rows   bool // see Router.rows
+	clock  event.Clock
+	rand   func() float64
+	logger *slog.Logger
+	guard  *guard
+	fed    chan struct{} // receives, at most one, when the runner has shaped more
+	prefix []byte        // of what a delivery's key is the hash of
+	counts counts
+
+	// taken is the highest offset that the sink may have taken from its new events, in this process or before.
+	taken atomic.Int64
+}
+
+// counts are a sink's numbers. The sink's goroutine writes them, anyone reads.
+type counts struct {
+	attempts            [outcomes]atomic.Int64
+	delivered, skipped  atomic.Int64
+	dead                [deadReasons]atomic.Int64
+	nanos               atomic.Int64 // spent in attempts
+	inFlight, waiting   atomic.Int64
+	limit, open, paused atomic.Int64
+	oldest              atomic.Int64 // unix nanoseconds, 0 for none
+	lastSuccess         atomic.Int64 // unix nanoseconds, 0 for never
+	parked              atomic.Int64 // rows made because the window was full
+}
+
+func (r *Router) newSubscriber(t *topic, i int, p *pipelines.Sink, sink Sink, logger *slog.Logger) *subscriber {
+	name := SubscriptionName(t.name, p.Name)
+	return &subscriber{
+		name: name, owner: "sink:" + name, index: i, plan: p, sink: sink, topic: t, log: r.log, shared: r.can.Shared, rows: r.rows(),
+		clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
+		fed: make(chan struct{}, 1), prefix: withLength(withLength(nil, t.name), p.Name),
+	}
+}
+
+func withLength(b []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint64(b, uint64(len(s))), s...)
+}
+
+// key is the idempotency key of an event's delivery here. Lengths keep apart what would be equal when joined.
+func (s *subscriber) key(source, id string) string {
+	b := append(make([]byte, 0, 256), s.prefix...)
+	sum := sha256.Sum256(withLength(withLength(b, source), id))
+	return hex.EncodeToString(sum[:16])
+}
+
+// task is one event on its way to the sink, from the moment it is taken until it is settled or only a row keeps it.
+type task struct {
+	offset event.Offset
+	item   *shaped // nil when done
+	key    string
+	x      event.Exception // attempts so far, and what the last one left
+	row    bool            // an exception row keeps the event
+	waits  bool            // in memory for its next attempt
+	done   bool            // settled, or left to its row
+
+	tries    int       // failed attempts of which this process knows, for the backoff
+	nextAt   time.Time // when it may be tried again
+	deferred bool      // the destination asked for that time
+	marks    marks
+}
+
+// marks are how many attempts the sink had accepted and refused when an event's last attempt ended. known is false before the
+// first attempt of this process.
+type marks struct {
+	known             bool
+	accepted, refused int64
+	tries             int
+}
+
+func (s *subscriber) newTask(item *shaped, row *event.Exception) *task {
+	t := &task{offset: item.offset, item: item, key: s.key(item.source, item.id)}
+	if row != nil {
+		t.row, t.x, t.tries = true, *row, row.Counted
+	}
+	return t
+}
+
+// delivery is what the sink gets of a task; it begins an attempt.
+func (t *task) delivery(now time.Time) event.Delivery {
+	t.x.Attempts++
+	if t.x.FirstAt.IsZero() {
+		t.x.FirstAt = now
+	}
+	return event.Delivery{Event: &t.item.event, Key: t.key, Attempt: t.x.Attempts, Progress: t.x.Progress}
+}
+
+// settled is the outcome of a task that ended well.
+func (t *task) settled() event.Outcome { return event.Outcome{Offset: t.offset, Row: t.row} }
+
+// kept is the outcome that leaves a task to a row, which it has from then on.
+func (t *task) kept(state event.ExceptionState, reason event.Reason, next time.Time) event.Outcome {
+	t.x.State, t.x.Reason, t.x.NextAt = state, reason, next
+	x := t.x
+	o := event.Outcome{Offset: t.offset, Row: t.row, Exception: &x}
+	t.row = true
+	return o
+}
+
+// dead counts a dead letter and tells about it; equal ones that follow closely are folded into one line.
+func (s *subscriber) dead(id string, x *event.Exception) {
+	s.counts.dead[reasonIndex(x.Reason)].Add(1)
+	if hidden, ok := s.guard.fold.allow(s.clock.Now(), string(x.Reason)+x.Error); ok {
+		s.logger.Warn("dead letter", "event_id", id, "reason", x.Reason, "status", x.Status, "attempts", x.Attempts,
+			"err", x.Error, "folded", hidden)
+	}
+}
+
+// open gives a sink with state what was committed. It tries until the sink takes it; the error is that of the contexts or of a
+// log that is over.
+func (s *subscriber) open(stop, work context.Context) error {
+	stateful, ok := s.sink.(Stateful)
+	if !ok {
+		return nil
+	}
+	for n := 1; ; n++ {
+		var state map[string][]byte
+		err := s.guard.do(stop, "read the state of the sink", func() (err error) {
+			state, err = s.log.State(stop, s.owner)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err = stateful.Open(work, state, s.save); err == nil {
+			return nil
+		}
+		if stop.Err() != nil {
+			return context.Cause(stop)
+		}
+		if hidden, ok := s.guard.fold.allow(s.clock.Now(), err.Error()); ok {
+			s.logger.Warn("the sink cannot be opened", "err", err, "folded", hidden)
+		}
+		if err := wait(stop, s.clock, min(backoff(s.plan.Retry, n, 0, 1), s.longestPause())); err != nil {
+			return err
+		}
+	}
+}
+
+// save commits changes of the sink's state on their own.
+func (s *subscriber) save(ctx context.Context, changes event.Changes) error {
+	_, err := s.log.Commit(ctx, event.Commit{States: []event.State{{Owner: s.owner, Changes: changes}}})
+	return err
+}
+
+// longestPause is the longest wait between two looks at whether the sink is back.
+func (s *subscriber) longestPause() time.Duration {
+	if s.plan.Breaker != nil {
+		return s.plan.Breaker.ProbeMax
+	}
+	return 10 * time.Second
+}

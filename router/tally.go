@@ -1,0 +1,96 @@
+package router
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
+)
+
+// tally counts what the runner of a pipeline did. Only the runner counts, so that each event counts once; whoever shapes an
+// event again passes a nil tally, which counts nothing.
+type tally struct {
+	clock  event.Clock
+	logger *slog.Logger
+	// steps are the stages, then the whens of the sinks.
+	steps     []step
+	unmatched atomic.Int64
+	dead      atomic.Int64
+	fold      fold // of the lines about dead letters; the runner's alone
+}
+
+// step is what is counted of one stage, or of one sink's when.
+type step struct {
+	stage, sink string
+	effect      pipelines.OnError // what becomes of an event at which it fails
+
+	dropped, lacking, errors atomic.Int64
+	told                     time.Time // of the last log line about a missing field; the runner's alone
+	hidden                   int       // lines not written since
+}
+
+func newTally(p *pipelines.Pipeline, clock event.Clock, logger *slog.Logger) *tally {
+	t := &tally{clock: clock, logger: logger, steps: make([]step, len(p.Stages)+len(p.Sinks))}
+	for i, s := range p.Stages {
+		t.steps[i].stage, t.steps[i].effect = s.Name, s.OnError
+		if s.OnError == "" {
+			t.steps[i].effect = pipelines.OnErrorDeadLetter
+		}
+	}
+	for i, s := range p.Sinks {
+		t.steps[len(p.Stages)+i].stage, t.steps[len(p.Stages)+i].sink = stageWhen, s.Name
+	}
+	return t
+}
+
+func (t *tally) filtered(i int) {
+	if t != nil {
+		t.steps[i].dropped.Add(1)
+	}
+}
+
+func (t *tally) failed(i int) {
+	if t != nil {
+		t.steps[i].errors.Add(1)
+	}
+}
+
+// missing counts a decision that met a missing field, and names the field in one log line per step and 10 s.
+func (t *tally) missing(i int, field string) {
+	if t == nil {
+		return
+	}
+	s := &t.steps[i]
+	s.lacking.Add(1)
+	now := t.clock.Now()
+	if !s.told.IsZero() && now.Sub(s.told) < foldEqual {
+		s.hidden++
+		return
+	}
+	t.logger.Info("a decision met a missing field", "stage", s.stage, "sink", s.sink, "field", field, "folded", s.hidden)
+	s.told, s.hidden = now, 0
+}
+
+// settled counts what a batch of shaped events came to.
+func (t *tally) settled(batch []*shaped) {
+	for _, s := range batch {
+		switch {
+		case s.fate == failed:
+			t.dead.Add(1)
+		case s.fate == passes && s.unmatched():
+			t.unmatched.Add(1)
+		}
+	}
+}
+
+// unmatched says that no sink wants the event, and none failed to say so.
+func (s *shaped) unmatched() bool {
+	for _, w := range s.wants {
+		if w != wantNo {
+			return false
+		}
+	}
+	return true
+}

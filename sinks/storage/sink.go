@@ -1,0 +1,370 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// limits bound what the sink holds.
+type limits struct {
+	open  int // files open at once, at least 1
+	known int // files in the state, before those that were not used for longest are forgotten
+	keep  int // files that stay when some are forgotten
+}
+
+var usual = limits{open: 256, known: 1024, keep: 768}
+
+// Sink appends events to files. Open, Deliver and Close must not be called at the same time.
+type Sink struct {
+	place   place
+	content string
+	log     *slog.Logger
+	mount   mounter
+	limits  limits
+	save    func(context.Context, event.Changes) error // nil before the first Open
+	volume  volume                                     // nil while the root is not open
+	files   map[string]*entry                          // by path relative to the root
+	opened  []*entry                                   // those that are open
+	turn    uint64                                     // counts groups of files that are worked on together
+}
+
+// Open takes the committed state and cuts every file back to its settled length. A file that cannot be cut now is cut before
+// its next write, so that one bad file does not stop the others; Open fails only if the state cannot be read or saved, or when
+// ctx ends. save is kept until the next Open.
+func (s *Sink) Open(ctx context.Context, state map[string][]byte, save func(context.Context, event.Changes) error) error {
+	s.detach()
+	s.save, s.files = nil, map[string]*entry{}
+	outside := map[string]mark{}
+	for _, key := range slices.Sorted(maps.Keys(state)) {
+		m, err := decodeMark(state[key])
+		if err != nil {
+			return fmt.Errorf("the state of %s cannot be read: %w", key, err)
+		}
+		if name, err := filepath.Rel(s.place.root, key); err == nil && filepath.IsLocal(name) {
+			s.files[name] = newEntry(name, m)
+			s.files[name].dirty = true
+		} else {
+			outside[key] = m
+		}
+	}
+	if err := s.recoverFiles(ctx); err != nil {
+		return err
+	}
+	if err := s.release(ctx, outside, save); err != nil {
+		return err
+	}
+	s.save = save
+	return nil
+}
+
+// Close closes all files. What was answered stays answered; the sink can be opened again.
+func (s *Sink) Close() error {
+	s.detach()
+	s.save = nil
+	return nil
+}
+
+// recoverFiles cuts what it can. It makes no folder.
+func (s *Sink) recoverFiles(ctx context.Context) error {
+	if len(s.files) == 0 {
+		return nil
+	}
+	v, err := s.mount(s.place.root, false)
+	if err != nil {
+		s.log.Warn("files are not cut back yet", "path", s.place.root, "err", err)
+		return nil
+	}
+	s.volume = v
+	for _, name := range slices.Sorted(maps.Keys(s.files)) {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		s.examineOnce(v, s.files[name])
+	}
+	return nil
+}
+
+// examineOnce examines a file that was not looked at since the start and leaves it closed.
+func (s *Sink) examineOnce(v volume, e *entry) {
+	if _, err := e.examine(v); err != nil {
+		s.log.Warn("a file is not cut back yet", "path", s.absolute(e.at), "err", err)
+	}
+	if e.lost != "" {
+		s.report(e, false)
+	}
+	e.shut()
+}
+
+// release cuts files below a root that the path had before it was changed, and forgets them: nothing is written there any more.
+func (s *Sink) release(ctx context.Context, outside map[string]mark, save func(context.Context, event.Changes) error) error {
+	forgotten := event.Changes{}
+	for _, key := range slices.Sorted(maps.Keys(outside)) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := s.cutOutside(key, outside[key]); err != nil {
+			s.log.Warn("a file of an earlier path is not cut back yet", "path", key, "err", err)
+			continue
+		}
+		forgotten[key] = nil
+	}
+	if len(forgotten) == 0 {
+		return nil
+	}
+	return save(ctx, forgotten)
+}
+
+func (s *Sink) cutOutside(key string, m mark) error {
+	name, err := filepath.Rel(m.Root, key)
+	if err != nil || !filepath.IsLocal(name) {
+		return errors.Join(err, errors.New("it is not below its root"))
+	}
+	v, err := s.mount(m.Root, false)
+	if isMissing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e := newEntry(name, m)
+	e.dirty = true
+	_, err = e.examine(v)
+	if e.lost != "" {
+		s.log.Warn("a file of an earlier path is left alone", "path", key, "err", e.lost)
+	}
+	e.shut()
+	return errors.Join(err, v.close())
+}
+
+// group is the events of a batch that go into one file.
+type group struct {
+	path    string
+	members []int // indexes in the batch
+	lines   []byte
+	entry   *entry
+	err     error
+}
+
+// Deliver appends each event to its file, the events of a file with one write, and syncs the files before it answers. An event
+// whose path cannot be made is Permanent by itself. A file that fails fails all its events as Unavailable, and is cut back to
+// what it was. When ctx ends, files that were not begun are Unavailable; a write or sync that runs is waited for.
+func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
+	out := event.Settling{Verdicts: make([]error, len(batch)), Changes: event.Changes{}}
+	groups := s.divide(batch, out.Verdicts)
+	if err := s.attach(); err != nil {
+		for _, g := range groups {
+			g.err = event.Unavailable(err)
+		}
+	} else {
+		for some := range slices.Chunk(groups, s.limits.open) {
+			s.write(ctx, some, out.Changes)
+		}
+	}
+	for _, g := range groups {
+		for _, i := range g.members {
+			out.Verdicts[i] = g.err
+		}
+	}
+	if len(out.Changes) > 0 {
+		s.forget(out.Changes)
+	}
+	return out
+}
+
+// divide sorts the batch by file, in the order in which files first appear.
+func (s *Sink) divide(batch []event.Delivery, verdicts []error) []*group {
+	var groups []*group
+	byPath := map[string]*group{}
+	for i, d := range batch {
+		name, err := s.place.of(d.Event)
+		if err != nil {
+			verdicts[i] = event.Permanent(err)
+			continue
+		}
+		g := byPath[name]
+		if g == nil {
+			g = &group{path: name}
+			byPath[name] = g
+			groups = append(groups, g)
+		}
+		g.members = append(g.members, i)
+		g.lines = appendLine(g.lines, s.content, d.Event)
+	}
+	return groups
+}
+
+// attach opens the root, making it if it is missing, unless it is open and still the folder at its path.
+func (s *Sink) attach() error {
+	if s.save == nil {
+		return errors.New("the storage sink is not open")
+	}
+	if s.volume != nil && s.volume.attached() {
+		return nil
+	}
+	s.detach()
+	v, err := s.mount(s.place.root, true)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.place.root, err)
+	}
+	s.volume = v
+	return nil
+}
+
+func (s *Sink) detach() {
+	for _, e := range s.opened {
+		e.shut()
+	}
+	s.opened = nil
+	if s.volume != nil {
+		_ = s.volume.close()
+	}
+	s.volume = nil
+}
+
+// write does what the package comment's table lists, for at most as many files as may be open.
+func (s *Sink) write(ctx context.Context, groups []*group, changes event.Changes) {
+	s.turn++
+	begun := map[string]*entry{}
+	for _, g := range groups {
+		if g.err = unavailable(context.Cause(ctx)); g.err == nil {
+			g.entry, g.err = s.ready(g.path, begun)
+		}
+	}
+	s.commit(ctx, groups, begun)
+	for _, g := range groups {
+		if g.err == nil {
+			g.err = unavailable(context.Cause(ctx))
+		}
+		if g.err == nil {
+			g.err = s.extend(g.entry, g.lines)
+		}
+		if g.err == nil {
+			changes[s.absolute(g.path)] = g.entry.encode()
+		}
+	}
+}
+
+// commit saves where new files begin, before the first byte is written to them.
+func (s *Sink) commit(ctx context.Context, groups []*group, begun map[string]*entry) {
+	if len(begun) == 0 {
+		return
+	}
+	changes := event.Changes{}
+	for name, e := range begun {
+		changes[s.absolute(name)] = e.encode()
+	}
+	err := s.save(ctx, changes)
+	if err == nil {
+		maps.Copy(s.files, begun)
+		return
+	}
+	for _, g := range groups {
+		if e := begun[g.path]; e != nil && g.err == nil {
+			g.err = event.Unavailable(fmt.Errorf("%s: its beginning could not be saved: %w", s.absolute(e.at), err))
+		}
+	}
+	for _, e := range begun {
+		s.shut(e)
+	}
+}
+
+// extend writes lines behind the settled length and syncs them. If anything fails the file is cut back at once, or else before
+// its next write.
+func (s *Sink) extend(e *entry, lines []byte) error {
+	if e.torn() {
+		lines = slices.Concat([]byte("\n"), lines)
+	}
+	e.dirty = true
+	_, err := e.file.WriteAt(lines, e.Length)
+	if err == nil {
+		err = e.file.Sync()
+	}
+	if err == nil {
+		err = s.inPlace(e)
+	}
+	if err != nil {
+		_ = e.cut() // it stays dirty if that fails too
+		return event.Unavailable(fmt.Errorf("%s: %w", s.absolute(e.at), err))
+	}
+	e.dirty = false
+	e.grew(lines)
+	return nil
+}
+
+// inPlace makes sure that what was written is where readers look for it: somebody may have moved or deleted the file meanwhile.
+func (s *Sink) inPlace(e *entry) error {
+	in, err := s.volume.stat(e.at)
+	if err == nil && !e.is(in) {
+		err = errors.New("somebody replaced the file while it was written")
+	}
+	return err
+}
+
+// forget drops from the state what was not used for long. The lines of such a file are settled and synced, and the next answer
+// that reaches the state comes after the one that settled them; when the path is used again, the file is taken for somebody
+// else's and continued behind its end. A file that does not stand at its own path is kept, for its path's file must stay alone.
+func (s *Sink) forget(changes event.Changes) {
+	if len(s.files) <= s.limits.known {
+		return
+	}
+	var idle []*entry
+	for _, e := range s.files {
+		if _, used := changes[s.absolute(e.path)]; !used && e.file == nil && !e.dirty && e.lost == "" && e.at == e.path {
+			idle = append(idle, e)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *entry) int { return cmp.Compare(a.used, b.used) })
+	for _, e := range idle[:min(len(idle), len(s.files)-s.limits.keep)] {
+		changes[s.absolute(e.path)] = nil
+		delete(s.files, e.path)
+	}
+}
+
+func (s *Sink) absolute(name string) string { return filepath.Join(s.place.root, name) }
+
+func (s *Sink) report(e *entry, grown bool) {
+	if grown {
+		s.log.Warn("somebody added to a file, it is continued behind that", "path", s.absolute(e.at))
+		return
+	}
+	s.log.Warn("a file is left alone, a new one is begun", "path", s.absolute(e.at), "err", e.lost)
+}
+
+// verdict sorts an error of the file system. Usually it says nothing about the event. Where the event chose the path and the path
+// itself is what cannot be, no later attempt helps, and the files of other events must not wait for it.
+func (s *Sink) verdict(path string, err error) error {
+	err = fmt.Errorf("%s: %w", s.absolute(path), err)
+	if s.place.templated && isImpossible(err) {
+		return event.Permanent(err)
+	}
+	return event.Unavailable(err)
+}
+
+var errNotRegular = errors.New("it is not a regular file")
+
+// isImpossible says that a path leads through a file, to a folder, in a circle, or out of the root.
+func isImpossible(err error) bool {
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return slices.Contains([]syscall.Errno{syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG}, number)
+	}
+	var outside *fs.PathError // os.Root's own refusal has no number
+	return errors.Is(err, errNotRegular) || errors.As(err, &outside) && !errors.Is(err, fs.ErrClosed)
+}
+
+func unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return event.Unavailable(err)
+}
