@@ -56,7 +56,8 @@ func (b *Outbox) loadSubscription(columns []driver.Value, byID map[int64]*topic)
 
 func (b *Outbox) newSubscription(id int64, name string, t *topic) *subscription {
 	return &subscription{
-		box: b, id: id, name: name, topic: t, signal: make(chan struct{}, 1), out: map[event.Offset]bool{},
+		box: b, id: id, name: name, topic: t, signal: make(chan struct{}, 1),
+		out: map[event.Offset]bool{}, changing: map[event.Offset]bool{},
 	}
 }
 

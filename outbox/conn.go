@@ -8,6 +8,7 @@ import (
 	"net/url"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
+	"golang.org/x/sys/unix"
 )
 
 // minSQLite is the first version without the WAL-reset bug, in which two connections could corrupt a file.
@@ -103,15 +104,14 @@ func (c *conn) integer(query string, args ...driver.Value) (n int64, err error) 
 	return n, err
 }
 
-// checkpoint runs a checkpoint of the given mode. It returns the frames in the WAL and how many of them are in the file; a
-// checkpoint that could not finish because of readers is no error.
-func (c *conn) checkpoint(mode string) (frames, done int64, err error) {
+// checkpoint runs a checkpoint of the given mode. It returns the frames in the WAL, 0 after a TRUNCATE that succeeded; one that
+// could not finish because of readers is no error.
+func (c *conn) checkpoint(mode string) (frames int64, err error) {
 	err = c.each("PRAGMA wal_checkpoint("+mode+")", func(columns []driver.Value) error {
 		frames, _ = columns[1].(int64)
-		done, _ = columns[2].(int64)
 		return io.EOF
 	})
-	return frames, done, err
+	return frames, err
 }
 
 func (c *conn) close() error {
@@ -122,11 +122,24 @@ func (c *conn) close() error {
 	return errors.Join(append(errs, c.db.Close())...)
 }
 
-// isFull says whether an error means that there is no room. A shared-memory index that cannot grow is the same thing: it is
-// on the same disk, and nothing was synced yet.
+// isFull says whether an error means that there is no room, or that a quota is used up. A shared-memory index that cannot grow is
+// the same thing, as it is on the same disk.
 func isFull(err error) bool {
 	var e sqlite3.Error
-	return errors.As(err, &e) && (e.Code == sqlite3.ErrFull || e.ExtendedCode == sqlite3.ErrIoErrSHMSize)
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrFull || isIndex(err) ||
+		e.ExtendedCode == sqlite3.ErrIoErrWrite && e.SystemErrno == unix.EDQUOT)
+}
+
+// isIndex says whether the shared-memory index could not grow. A COMMIT comes to that after its frames were synced.
+func isIndex(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && e.ExtendedCode == sqlite3.ErrIoErrSHMSize
+}
+
+// isOwn says whether an error is not the file's or the connection's, but of the one who asked.
+func isOwn(err error) bool {
+	var e sqlite3.Error
+	return err != nil && (!errors.As(err, &e) || e.Code == sqlite3.ErrConstraint)
 }
 
 // isBusy says whether somebody else holds a lock on the file, which passes.

@@ -3,6 +3,8 @@ package outbox
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -12,30 +14,54 @@ import (
 // bulkRows is how many rows one transaction of bulk work changes, so that those who append do not wait for it.
 const bulkRows = 512
 
-// DeadLetters lists dead letters in the order of their ids, at most q.Limit (0: no limit).
+// DeadLetters lists dead letters in the order of their ids, at most q.Limit (0: no limit). One whose event is damaged is listed
+// without it, so that the others can be seen.
 func (b *Outbox) DeadLetters(ctx context.Context, q event.DeadQuery) ([]event.DeadLetter, error) {
-	where, args := b.deadWhere(q)
-	limit := int64(q.Limit)
-	if limit == 0 {
-		limit = -1
-	}
 	var letters []event.DeadLetter
-	err := b.readers.with(ctx, func(c *conn) error {
-		return c.each("SELECT "+rowColumns+", id, subscription FROM deliveries WHERE "+where+" ORDER BY id LIMIT ?",
-			func(columns []driver.Value) error {
-				letter := event.DeadLetter{Exceptional: scanRow(columns), ID: columns[13].(int64)}
-				if s := b.byID(columns[14].(int64)); s != nil {
-					letter.Subscription, letter.Topic = s.name, s.topic.name
-				}
-				letters = append(letters, letter)
-				return nil
-			}, append(args, limit)...)
-	})
-	for i := range letters {
+	for {
+		limit := bulkRows
+		if q.Limit > 0 {
+			limit = min(limit, q.Limit-len(letters))
+		}
+		piece, err := b.deadPiece(ctx, q, limit)
 		if err != nil {
 			return nil, err
 		}
-		letters[i].Record, err = b.record(ctx, b.topic(letters[i].Topic), letters[i].Record.Offset)
+		letters = append(letters, piece...)
+		if len(piece) < limit || len(letters) == q.Limit {
+			return letters, nil
+		}
+		q.After = piece[limit-1].ID
+	}
+}
+
+func (b *Outbox) deadPiece(ctx context.Context, q event.DeadQuery, limit int) (letters []event.DeadLetter, err error) {
+	where, args := b.deadWhere(q)
+	err = b.readers.with(ctx, func(c *conn) error {
+		return c.each("SELECT "+rowColumns+", id, subscription FROM deliveries WHERE "+where+" ORDER BY id LIMIT ?",
+			func(columns []driver.Value) error {
+				s := b.byID(columns[14].(int64))
+				if s == nil {
+					return fmt.Errorf("dead letter %d has no subscription: %w", columns[13], errDamaged)
+				}
+				letters = append(letters, event.DeadLetter{
+					Exceptional: scanRow(columns), ID: columns[13].(int64), Subscription: s.name, Topic: s.topic.name,
+				})
+				return nil
+			}, append(args, int64(limit))...)
+	})
+	for i := range letters {
+		l := &letters[i]
+		if err != nil {
+			return nil, err
+		}
+		var record event.Record
+		if record, err = b.record(ctx, b.topic(l.Topic), l.Record.Offset); errors.Is(err, errDamaged) {
+			b.log.Error("the event of a dead letter cannot be read", "id", l.ID, "subscription", l.Subscription, "err", err)
+			err = nil
+			continue
+		}
+		l.Record = record
 	}
 	return letters, err
 }
@@ -128,6 +154,9 @@ func (b *Outbox) redrivePiece(ctx context.Context, q event.DeadQuery) (n int, la
 			}
 		}, err
 	})
+	if err != nil {
+		n = 0 // what was counted was rolled back
+	}
 	return n, last, err
 }
 

@@ -47,7 +47,8 @@
 //	power loss               as a crash: the mark may go back, it never leads the WAL's sync
 //
 // A commit that fails leaves nothing behind: the writer rolls back and decides by the error. A full disk refuses the appends and
-// tries the rest again (below). A lock held by another program (somebody looks with the sqlite3 shell) is waited for. Everything
+// tries the rest again (below). A lock held by another program (somebody looks with the sqlite3 shell) is waited for, and callers
+// whose time is up meanwhile are let go. A fault of one member, such as a layout that names a thing twice, is its answer. Everything
 // else, a failed fsync above all, ends the outbox: those in the commit hear ErrUnknown, later ones ErrClosed, and Failed tells
 // the process to end. It never tries a second fsync, because the kernel may have dropped the pages that the first could not write.
 //
@@ -55,6 +56,15 @@
 //
 // Outcomes given to Settle ride with the next commit, at the latest 10 ms later. A crash before that leaves the events pending (or
 // their rows as they were): they are delivered again. That is the whole duplicate window of a sink that is not exactly once.
+//
+// Due reads rows from disk while commits go on. A row that a commit changes is left out from before the COMMIT until the change is
+// published: so none is handed out twice, or after it was settled.
+//
+// # Damage
+//
+// A segment that does not say what was written to it stops the subscriptions that come to it, with an error that names the topic
+// and its offsets; what lies before it and other topics are read. An exception row whose event is lost stays where it is, is
+// reported and keeps no other row waiting.
 //
 // # Checkpoints, start
 //
@@ -65,7 +75,7 @@
 // At start, before anything is read by others: take the lock (<path>.lock, the kernel's, so that a dead holder leaves nothing
 // behind), look at the file read-only (is it ours, is its schema known, is it behind its mark), recover, migrate in one
 // transaction, checkpoint with TRUNCATE so that what recovery read from the page cache is written and synced anew. A crash
-// anywhere in it is repaired by doing it again.
+// anywhere in it is repaired by doing it again. A disk that is too full for it gets the room of the reserve (below).
 //
 // # A full disk
 //

@@ -24,6 +24,9 @@ func openMark(path string) (*mark, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.Truncate(markSize); err != nil { // one that is longer would never be valid again
+		return nil, errors.Join(err, f.Close())
+	}
 	return &mark{f}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,6 +40,12 @@ func resolve(path string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
+	if target, err := os.Readlink(abs); err == nil { // a link to a file that is still to be made
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(abs), target)
+		}
+		return resolve(target)
+	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
 	if err != nil {
 		return "", err
@@ -60,7 +67,12 @@ func checkFileSystem(path string) error {
 	if err := unix.Statfs(folder(path), &s); err != nil {
 		return err
 	}
-	if name, ok := networkFileSystems[int64(s.Type)&0xffffffff]; ok {
+	return refuseNetwork(path, int64(s.Type))
+}
+
+// refuseNetwork judges by the type that statfs gives, of which some platforms extend the sign.
+func refuseNetwork(path string, kind int64) error {
+	if name, ok := networkFileSystems[kind&0xffffffff]; ok {
 		return fmt.Errorf("outbox %s is on a network file system (%s), where its locks do not hold; put it on a local disk", path, name)
 	}
 	return nil
@@ -101,7 +113,7 @@ func inspectFile(c *conn, path string) error {
 	}
 	version, err := c.integer("PRAGMA user_version")
 	if err != nil {
-		return err
+		return fmt.Errorf("outbox %s cannot be read: %w", path, err)
 	}
 	if app == 0 && version == 0 {
 		tables, err := c.integer("SELECT count(*) FROM sqlite_schema")
@@ -118,7 +130,7 @@ func inspectFile(c *conn, path string) error {
 	}
 	id, commits, err := identity(c)
 	if err != nil {
-		return err
+		return fmt.Errorf("outbox %s: %w", path, err)
 	}
 	seen, err := readMark(path, id)
 	if err == nil && commits < seen {
@@ -185,16 +197,34 @@ func create(path string) error {
 }
 
 func prepareFile(c *conn) error {
-	for _, pragma := range []string{"page_size = " + strconv.Itoa(pageSize), "journal_mode = WAL"} {
-		if _, err := c.db.Exec("PRAGMA "+pragma, nil); err != nil {
-			return err
-		}
+	if _, err := c.db.Exec("PRAGMA page_size = "+strconv.Itoa(pageSize), nil); err != nil {
+		return err
+	}
+	var mode any
+	err := c.each("PRAGMA journal_mode = WAL", func(columns []driver.Value) error {
+		mode = columns[0]
+		return io.EOF
+	})
+	if err == nil && mode != "wal" {
+		err = fmt.Errorf("its journal mode is %v and cannot be made WAL", mode)
+	}
+	if err != nil {
+		return err
 	}
 	// What recovery took from the WAL may be in the page cache only: written anew and synced, before anyone builds on it.
-	if _, _, err := c.checkpoint("TRUNCATE"); err != nil {
+	if err := takeIn(c); err != nil {
 		return err
 	}
 	return migrate(c)
+}
+
+// takeIn moves all of the WAL into the file.
+func takeIn(c *conn) error {
+	frames, err := c.checkpoint("TRUNCATE")
+	if err == nil && frames != 0 {
+		err = errors.New("another program reads the file, so that its log cannot be taken in; end that program")
+	}
+	return err
 }
 
 // migrate brings the schema to this version in one transaction.
@@ -219,6 +249,8 @@ func migrate(c *conn) error {
 		script += fmt.Sprintf("INSERT INTO file (one, id, commits) VALUES (1, x'%x', 0);\nPRAGMA application_id = %d;\n", id, applicationID)
 	}
 	script += fmt.Sprintf("PRAGMA user_version = %d;\nCOMMIT;", schemaVersion)
-	_, err = c.db.Exec(script, nil)
-	return err
+	if _, err = c.db.Exec(script, nil); err != nil {
+		return err
+	}
+	return takeIn(c) // the id is in the file itself: without its WAL it must not look like a new one
 }

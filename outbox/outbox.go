@@ -74,12 +74,12 @@ func Open(ctx context.Context, o Options) (*Outbox, error) {
 
 // open does everything that needs the lock.
 func open(path string, o Options) (*Outbox, error) {
-	if err := inspect(path); err != nil {
-		return nil, err
+	c, err := inspectAndOpen(path)
+	if isFull(err) && (reserve{path + reserveSuffix, o.Reserve}).release() {
+		c, err = inspectAndOpen(path)
 	}
-	c, err := openFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("outbox %s: %w", path, err)
+		return nil, err
 	}
 	b := &Outbox{
 		path: path, clock: o.Clock, log: o.Logger, done: make(chan struct{}), failed: make(chan struct{}),
@@ -101,6 +101,17 @@ func open(path string, o Options) (*Outbox, error) {
 	}
 	b.readers = newReaders(path)
 	return b, nil
+}
+
+func inspectAndOpen(path string) (*conn, error) {
+	if err := inspect(path); err != nil {
+		return nil, err
+	}
+	c, err := openFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("outbox %s: %w", path, err)
+	}
+	return c, nil
 }
 
 // run is the writer's goroutine; Close waits for it.
@@ -180,7 +191,10 @@ func (b *Outbox) Commit(ctx context.Context, c event.Commit) ([]event.Offset, er
 	if err := b.queue.put(ctx, r); err != nil {
 		return nil, err
 	}
-	return r.first, b.queue.wait(ctx, r)
+	if err := b.queue.wait(ctx, r); err != nil {
+		return nil, err
+	}
+	return r.first, nil
 }
 
 // request checks a commit before it is queued, so that no member of a transaction can fail by its own fault.
@@ -195,7 +209,17 @@ func (b *Outbox) request(c event.Commit) (*request, error) {
 		}
 		r.topics = append(r.topics, t)
 		for i := range a.Events {
+			if a.Events[i].Size() > maxValue {
+				return nil, fmt.Errorf("event %q is larger than %d bytes", a.Events[i].ID, maxValue)
+			}
 			r.bytes += int64(a.Events[i].Size()) + recordOverhead
+		}
+	}
+	for _, s := range c.States {
+		for key, value := range s.Changes {
+			if len(key)+len(value) > maxValue {
+				return nil, fmt.Errorf("state of %q is larger than %d bytes", s.Owner, maxValue)
+			}
 		}
 	}
 	for _, s := range c.Settles {
@@ -210,6 +234,9 @@ func (b *Outbox) request(c event.Commit) (*request, error) {
 	}
 	return r, nil
 }
+
+// maxValue is the largest event or state that is taken, in bytes. SQLite takes twice as much in a row.
+const maxValue = 512 << 20
 
 // recordOverhead is about what a record takes beside its text and data.
 const recordOverhead = 128

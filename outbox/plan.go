@@ -3,6 +3,8 @@ package outbox
 import (
 	"database/sql/driver"
 	"errors"
+	"fmt"
+	"math"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -57,7 +59,25 @@ func (w *writer) newPlan(b batch) *plan {
 	return p
 }
 
+// change tells the subscriptions which rows the commit changes, before it does.
+func (p *plan) change() {
+	for _, r := range p.rows {
+		r.subscription.change(r.offset)
+	}
+}
+
+func (p *plan) unchange(committed bool) {
+	for _, r := range p.rows {
+		r.subscription.unchange(r.offset, committed)
+	}
+}
+
 func (p *plan) request(r *request) error {
+	for _, t := range r.topics {
+		if !t.named.Load() { // a Configure came between
+			return fmt.Errorf("outbox has no topic %q", t.name)
+		}
+	}
 	for i, s := range r.commit.Settles {
 		if err := p.check(r.subscriptions[i], s.Outcomes); err != nil {
 			return err
@@ -86,22 +106,30 @@ func (p *plan) cursor(s *subscription) *cursor {
 	return &m.cursor
 }
 
-// check says whether all outcomes lie within the window, on a copy.
+// check says whether all outcomes are of events that exist and lie within the window, on a copy.
 func (p *plan) check(s *subscription, outcomes []event.Outcome) error {
 	c := *p.cursor(s)
 	for _, o := range outcomes {
-		if err := c.settle(o.Offset); err != nil {
+		if err := settleOne(s, &c, o.Offset); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// settleOne marks an offset in a copy of the cursor of s. An event that is still to come must not be found settled.
+func settleOne(s *subscription, c *cursor, o event.Offset) error {
+	if o <= 0 || o > s.topic.head() {
+		return fmt.Errorf("topic %s has no event %d that could be settled", s.topic.name, o)
+	}
+	return c.settle(o)
+}
+
 func (p *plan) settle(s *subscription, outcomes []event.Outcome) error {
 	c := p.cursor(s)
 	var errs []error
 	for _, o := range outcomes {
-		if err := c.settle(o.Offset); err != nil {
+		if err := settleOne(s, c, o.Offset); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -153,6 +181,7 @@ func (w *writer) apply(p *plan) error {
 		if err != nil {
 			return err
 		}
+		w.written += event.Window / 8
 	}
 	for _, s := range p.states {
 		if err := w.applyState(s); err != nil {
@@ -208,14 +237,21 @@ func (w *writer) applyState(s event.State) error {
 		if err != nil {
 			return err
 		}
+		w.written += int64(len(value)) + pageSize
 	}
 	return nil
 }
 
-// nanos is a time as it is stored; the zero time is 0.
+// lastTime is the last that can be stored.
+var lastTime = time.Unix(0, math.MaxInt64)
+
+// nanos is a time as it is stored; the zero time is 0. One that is too far away to be stored must not come round to the past.
 func nanos(t time.Time) driver.Value {
-	if t.IsZero() {
+	switch {
+	case t.IsZero():
 		return int64(0)
+	case t.After(lastTime):
+		return int64(math.MaxInt64)
 	}
 	return t.UnixNano()
 }

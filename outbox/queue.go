@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,11 @@ type request struct {
 	bytes         int64
 	work          func(c *conn) (publish func(), err error) // runs alone in a commit; publish runs after it
 	done          chan error                                // receives once
+	left          bool                                      // its caller left while the writer had it; guarded by queue.mu
 }
+
+// errLeft answers a request whose caller did not want to wait any longer and that could not be committed when it was tried.
+var errLeft = errors.New("withdrawn")
 
 // batch is what the writer takes at once.
 type batch struct {
@@ -71,6 +76,9 @@ func (q *queue) wake() {
 
 // put adds a request, waiting for room until ctx ends.
 func (q *queue) put(ctx context.Context, r *request) error {
+	if ctx.Err() != nil {
+		return withdrawn(ctx) // else the writer might be faster than the caller's second look at ctx
+	}
 	for {
 		space, err := q.tryPut(r)
 		if space == nil {
@@ -114,22 +122,26 @@ func (q *queue) wait(ctx context.Context, r *request) error {
 	if q.withdraw(r) {
 		return withdrawn(ctx)
 	}
-	return <-r.done
+	err := <-r.done
+	if err == errLeft {
+		return withdrawn(ctx)
+	}
+	return err
 }
 
+// withdraw takes a request out. If the writer has it, putBack will, should it not be committed.
 func (q *queue) withdraw(r *request) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, list := range []*[]*request{&q.requests, &q.works} {
-		for i, other := range *list {
-			if other == r {
-				*list = append((*list)[:i:i], (*list)[i+1:]...)
-				q.bytes -= r.bytes
-				q.roomLocked()
-				return true
-			}
+		if i := slices.Index(*list, r); i >= 0 {
+			*list = slices.Delete(*list, i, i+1)
+			q.bytes -= r.bytes
+			q.roomLocked()
+			return true
 		}
 	}
+	r.left = true
 	return false
 }
 
@@ -242,13 +254,23 @@ func (q *queue) takeRequestsLocked(b *batch) {
 		n++
 	}
 	b.requests, q.requests = q.requests[:n:n], q.requests[n:]
+	if len(q.requests) == 0 {
+		q.requests = nil // else the events of the last burst stay in memory
+	}
 	q.bytes -= bytes
 }
 
-// putBack returns what could not be committed, to the front. Requests can be withdrawn again.
+// putBack returns what could not be committed, to the front. Requests can be withdrawn again; those whose caller wanted to while
+// the writer had them are answered.
 func (q *queue) putBack(b batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	b.requests = slices.DeleteFunc(b.requests, func(r *request) bool {
+		if r.left {
+			r.done <- errLeft
+		}
+		return r.left
+	})
 	for _, r := range b.requests {
 		q.bytes += r.bytes
 	}

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const reserveSuffix = ".reserve"
+
 // reserve is the preallocated file <path>.reserve. Its room is given back when the disk is full, so that settlings can go on.
 type reserve struct {
 	path string // of the file itself
@@ -30,18 +32,18 @@ func (r reserve) ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = allocate(f, r.size)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return false, errors.Join(err, os.Remove(r.path))
+	err = errors.Join(allocate(f, r.size), f.Close())
+	if err != nil {
+		err = errors.Join(err, os.Remove(r.path))
 	}
-	return true, nil
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return false, nil // less room than statfs promised
+	}
+	return err == nil, err
 }
 
-// held says whether the file is there in full. One that is too small (a crash while it was made) is removed.
+// held says whether the file is there in full. One of another size (a crash while it was made, other settings) is removed.
 func (r reserve) held() (bool, error) {
-	if r.size == 0 {
-		return false, nil
-	}
 	info, err := os.Stat(r.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -49,7 +51,7 @@ func (r reserve) held() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if info.Size() == r.size {
+	if r.size > 0 && info.Size() == r.size {
 		return true, nil
 	}
 	return false, os.Remove(r.path)

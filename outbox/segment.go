@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"time"
 	"unsafe"
 
@@ -16,7 +17,8 @@ import (
 //	byte     version, 1
 //	4 bytes  CRC-32C of all that follows, big endian
 //	heads    count, then each: source, type, datacontenttype, dataschema, extensions (count, then name, kind each)
-//	base     received time of the first event, nanoseconds since 1970 (signed)
+//	base     received time of the first event, nanoseconds since 1970 (signed); -2^63 is the
+//	         zero time
 //	events   each: index of its head, id, subject, time, received minus base (signed), the text of each extension of the
 //	         head, then data: 0 for none, else its length plus one and the bytes
 //
@@ -47,7 +49,7 @@ func (s *segmentEncoder) encode(records []event.Record) []byte {
 	for _, h := range s.heads {
 		b = appendHead(b, h)
 	}
-	base := records[0].Event.Received.UnixNano()
+	base := stamp(records[0].Event.Received)
 	b = binary.AppendVarint(b, base)
 	for i := range records {
 		b = binary.AppendUvarint(b, uint64(s.index[i]))
@@ -55,6 +57,7 @@ func (s *segmentEncoder) encode(records []event.Record) []byte {
 	}
 	sum(b)
 	s.buffer = b
+	clear(s.heads) // else they keep the events in memory
 	return b
 }
 
@@ -112,7 +115,7 @@ func appendEvent(b []byte, e *event.Event, base int64) []byte {
 	for _, s := range [...]string{e.ID, e.Subject, e.Time} {
 		b = appendString(b, s)
 	}
-	b = binary.AppendVarint(b, e.Received.UnixNano()-base)
+	b = binary.AppendVarint(b, stamp(e.Received)-base)
 	for _, x := range e.Extensions {
 		b = appendString(b, x.Text)
 	}
@@ -120,6 +123,23 @@ func appendEvent(b []byte, e *event.Event, base int64) []byte {
 		return append(b, 0)
 	}
 	return append(binary.AppendUvarint(b, uint64(len(e.Data))+1), e.Data...)
+}
+
+// noTime is how the zero time is written, which is too long ago for nanoseconds.
+const noTime = math.MinInt64
+
+func stamp(t time.Time) int64 {
+	if t.IsZero() {
+		return noTime
+	}
+	return t.UnixNano()
+}
+
+func unstamp(n int64) time.Time {
+	if n == noTime {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
 }
 
 func appendString(b []byte, s string) []byte {
@@ -231,7 +251,7 @@ func (d *decoder) event(e *event.Event, heads []event.Event, base int64) {
 	}
 	*e = heads[h]
 	e.ID, e.Subject, e.Time = d.string(), d.string(), d.string()
-	e.Received = time.Unix(0, base+d.varint()).UTC()
+	e.Received = unstamp(base + d.varint())
 	if len(e.Extensions) > 0 {
 		e.Extensions = append([]event.Extension(nil), e.Extensions...)
 		for i := range e.Extensions {

@@ -3,8 +3,11 @@ package outbox
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +24,7 @@ type subscription struct {
 	pending []event.Outcome // lazy outcomes that wait for a commit; guarded by the queue's mutex
 
 	reading sync.Mutex     // guards next and buffer; taken before mu, held while reading from disk
-	next    event.Offset   // what Next returns next
+	next    event.Offset   // what Next returns next; written under mu too
 	buffer  []event.Record // read from disk, not yet returned
 
 	mu     sync.Mutex // guards all below; the writer takes it, so nothing waits under it
@@ -30,6 +33,9 @@ type subscription struct {
 	until  event.Offset
 	out    map[event.Offset]bool // rows that Due handed out, or that run on (reason window)
 	due    time.Time             // no row is due before it; zero: not known
+
+	changing map[event.Offset]bool // rows that the commit under way changes
+	unsure   map[event.Offset]bool // while Due looks: rows that changed, or may have, since it began; else nil
 }
 
 // never is the due time of a subscription without rows.
@@ -65,11 +71,34 @@ func (s *subscription) moved(c cursor) {
 	s.cursor = c
 }
 
+// change notes that the commit which is now made changes a row. Until it is published, Due must not trust what it finds on disk:
+// a row that it has not heard of, or that is no more.
+func (s *subscription) change(o event.Offset) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changing[o] = true
+	if s.unsure != nil {
+		s.unsure[o] = true
+	}
+}
+
+// unchange ends what change began. After a commit that failed, Due must look anew for what it left out.
+func (s *subscription) unchange(o event.Offset, committed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.changing, o)
+	if !committed {
+		s.due = time.Time{}
+		s.wake()
+	}
+}
+
 // changed takes over a row that was committed.
 func (s *subscription) changed(r row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.exception != nil && r.exception.Reason == event.ReasonWindow && r.exception.State == event.Retry {
+	runs := s.out[r.offset] || r.offset < s.next // else a reader before this one wrote it, and nobody will settle it
+	if runs && r.exception != nil && r.exception.Reason == event.ReasonWindow && r.exception.State == event.Retry {
 		s.out[r.offset] = true
 		return
 	}
@@ -116,7 +145,7 @@ func (s *subscription) Next(ctx context.Context, upTo event.Offset, most int) ([
 	}
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	upTo = min(upTo, s.topic.head())
+	upTo = min(upTo, s.owed())
 	var records []event.Record
 	bytes := 0
 	for len(records) < most && bytes < maxRead {
@@ -125,12 +154,25 @@ func (s *subscription) Next(ctx context.Context, upTo event.Offset, most int) ([
 			break
 		}
 		source, err := s.source(ctx)
+		if len(records) > 0 && err != nil {
+			return records, nil // they are not handed out again; the error comes with the next call
+		}
 		if err != nil || len(source) == 0 {
 			return records, err
 		}
 		records, bytes = s.pick(source, upTo, most, records, bytes)
 	}
 	return records, nil
+}
+
+// owed is the last offset that the subscription may get.
+func (s *subscription) owed() event.Offset {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return s.until
+	}
+	return s.topic.head()
 }
 
 // pick appends to records what of source is not settled, and moves s.next.
@@ -191,12 +233,31 @@ func (s *subscription) Due(ctx context.Context, now time.Time, most int) ([]even
 		return nil, next, nil
 	}
 	due, later, err := s.readDue(ctx, now, most, limit)
-	for i := range due {
-		if err == nil {
-			due[i].Record, err = s.box.record(ctx, s.topic, due[i].Record.Offset)
-		}
+	if err == nil {
+		due, err = s.readEvents(ctx, due)
 	}
 	return s.endDue(due, later, err)
+}
+
+// readEvents adds the events to rows. A row whose event is damaged stays where it is and is not looked at again by this reader:
+// it must not keep the others from being handed out.
+func (s *subscription) readEvents(ctx context.Context, rows []event.Exceptional) (whole []event.Exceptional, err error) {
+	for _, x := range rows {
+		o := x.Record.Offset
+		x.Record, err = s.box.record(ctx, s.topic, o)
+		switch {
+		case errors.Is(err, errDamaged):
+			s.box.log.Error("event cannot be delivered again", "subscription", s.name, "offset", int64(o), "err", err)
+			s.mu.Lock()
+			s.out[o] = true
+			s.mu.Unlock()
+		case err != nil:
+			return nil, err
+		default:
+			whole = append(whole, x)
+		}
+	}
+	return whole, nil
 }
 
 // beginDue returns how many rows must be looked at, 0 if none can be due. From here on, rows that are committed bring s.due
@@ -207,7 +268,7 @@ func (s *subscription) beginDue(now time.Time, most int) (limit int, next time.T
 	if !s.due.IsZero() && now.Before(s.due) || most <= 0 {
 		return 0, s.nextDueLocked()
 	}
-	s.due = never
+	s.due, s.unsure = never, maps.Clone(s.changing)
 	return len(s.out) + most + 1, time.Time{}
 }
 
@@ -241,10 +302,14 @@ func (s *subscription) isOut(o event.Offset) bool {
 func (s *subscription) endDue(due []event.Exceptional, later time.Time, err error) ([]event.Exceptional, time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	unsure := s.unsure
+	s.unsure = nil
 	if err != nil {
 		s.due = time.Time{}
 		return nil, time.Time{}, err
 	}
+	// What changed meanwhile is left out: if it is still due, its commit says so when it is published.
+	due = slices.DeleteFunc(due, func(x event.Exceptional) bool { return unsure[x.Record.Offset] })
 	for i := range due {
 		s.out[due[i].Record.Offset] = true
 	}

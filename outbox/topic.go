@@ -1,11 +1,14 @@
 package outbox
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -103,65 +106,74 @@ const maxRead = 1 << 20
 
 // readers are the connections that read. Each read takes one, copies out what it needs and gives it back.
 type readers struct {
-	path string
-	idle chan *conn
-	gate sync.RWMutex // held by each read; the writer closes it for a checkpoint that must not meet any
+	path    string
+	slots   chan struct{} // holds one for each read under way, at most maxReaders; close takes them all
+	closing chan struct{} // closed by close
+	gate    sync.RWMutex  // held by each read; the writer closes it for a checkpoint that must not meet any
 
-	mu     sync.Mutex // guards the rest
-	open   int
-	closed bool
+	mu   sync.Mutex // guards idle
+	idle []*conn
 }
 
 const maxReaders = 8
 
 func newReaders(path string) *readers {
-	return &readers{path: path, idle: make(chan *conn, maxReaders)}
+	return &readers{path: path, slots: make(chan struct{}, maxReaders), closing: make(chan struct{})}
 }
 
 // with runs read on a connection.
 func (r *readers) with(ctx context.Context, read func(c *conn) error) error {
-	c, err := r.acquire(ctx)
+	if err := r.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-r.slots }()
+	c, err := r.conn()
 	if err != nil {
 		return err
 	}
 	r.gate.RLock()
 	err = read(c)
 	r.gate.RUnlock()
-	r.idle <- c
+	r.mu.Lock()
+	r.idle = append(r.idle, c)
+	r.mu.Unlock()
 	return err
 }
 
-func (r *readers) acquire(ctx context.Context) (*conn, error) {
+// enter waits until fewer than maxReaders read.
+func (r *readers) enter(ctx context.Context) error {
 	select {
-	case c := <-r.idle:
-		return c, nil
+	case <-r.closing:
+		return event.ErrClosed
 	default:
 	}
+	select {
+	case r.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case r.slots <- struct{}{}:
+		return nil
+	case <-r.closing:
+		return event.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// conn takes a connection that is idle, or opens one.
+func (r *readers) conn() (*conn, error) {
 	r.mu.Lock()
-	if r.closed {
+	n := len(r.idle)
+	if n == 0 {
 		r.mu.Unlock()
-		return nil, event.ErrClosed
+		return openReader(r.path)
 	}
-	grow := r.open < maxReaders
-	if grow {
-		r.open++
-	}
-	r.mu.Unlock()
-	if !grow {
-		select {
-		case c := <-r.idle:
-			return c, nil
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	c, err := openReader(r.path)
-	if err != nil {
-		r.mu.Lock()
-		r.open--
-		r.mu.Unlock()
-	}
-	return c, err
+	defer r.mu.Unlock()
+	c := r.idle[n-1]
+	r.idle = r.idle[:n-1]
+	return c, nil
 }
 
 func openReader(path string) (*conn, error) {
@@ -169,26 +181,27 @@ func openReader(path string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, c.exec("PRAGMA query_only = ON")
-}
-
-// close waits for the reads under way and closes all connections.
-func (r *readers) close() error {
-	r.mu.Lock()
-	r.closed = true
-	n := r.open
-	r.mu.Unlock()
-	var first error
-	for range n {
-		c := <-r.idle
-		if err := c.close(); err != nil && first == nil {
-			first = err
-		}
+	if err := c.exec("PRAGMA query_only = ON"); err != nil {
+		return nil, errors.Join(err, c.close())
 	}
-	return first
+	return c, nil
 }
 
-// read returns records from o on: whole segments, about maxRead bytes, fewer only at the end of the topic.
+// close waits for the reads under way and closes all connections. It is called once.
+func (r *readers) close() error {
+	close(r.closing)
+	for range maxReaders {
+		r.slots <- struct{}{}
+	}
+	var errs []error
+	for _, c := range r.idle {
+		errs = append(errs, c.close())
+	}
+	return errors.Join(errs...)
+}
+
+// read returns records from o on: whole segments, about maxRead bytes, fewer only at the end of the topic and before a segment
+// that can't be read: what lies before that one is not held back by it.
 func (b *Outbox) read(ctx context.Context, t *topic, o event.Offset) (records []event.Record, err error) {
 	err = b.readers.with(ctx, func(c *conn) error {
 		size := 0
@@ -209,6 +222,9 @@ func (b *Outbox) read(ctx context.Context, t *topic, o event.Offset) (records []
 	for len(records) > 0 && records[0].Offset < o {
 		records = records[1:]
 	}
+	if len(records) > 0 {
+		err = nil
+	}
 	return records, err
 }
 
@@ -223,7 +239,8 @@ func decodeRow(t *topic, columns []driver.Value) ([]event.Record, error) {
 	return records, nil
 }
 
-// record reads one event, from the ring or from disk.
+// record reads one event, from the ring or from disk. What is read is copied out of its segment, so that a few events that are
+// kept do not keep a segment each. The error is errDamaged if the event can't be had.
 func (b *Outbox) record(ctx context.Context, t *topic, o event.Offset) (record event.Record, err error) {
 	if records := b.ring.from(t, o); len(records) > 0 {
 		return records[0], nil
@@ -235,12 +252,26 @@ func (b *Outbox) record(ctx context.Context, t *topic, o event.Offset) (record e
 				records, err := decodeRow(t, columns)
 				if err == nil && int(o-records[0].Offset) < len(records) {
 					record, found = records[o-records[0].Offset], true
+					record.Event = detached(record.Event)
 				}
 				return err
 			}, t.id, int64(o))
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("topic %s has no event %d", t.name, o)
+		err = fmt.Errorf("topic %s has no event %d: %w", t.name, o, errDamaged)
 	}
 	return record, err
+}
+
+// detached is a copy that shares no memory with the segment that e was read from.
+func detached(e event.Event) event.Event {
+	for _, s := range []*string{&e.ID, &e.Source, &e.Type, &e.Subject, &e.Time, &e.DataContentType, &e.DataSchema} {
+		*s = strings.Clone(*s)
+	}
+	e.Extensions = slices.Clone(e.Extensions)
+	for i := range e.Extensions {
+		e.Extensions[i].Name, e.Extensions[i].Text = strings.Clone(e.Extensions[i].Name), strings.Clone(e.Extensions[i].Text)
+	}
+	e.Data = bytes.Clone(e.Data)
+	return e
 }

@@ -15,7 +15,8 @@ const (
 	checkpointGate  = 16 << 20 // bytes of WAL at which readers are kept out for it
 	fullRetry       = time.Second
 	busyRetry       = 20 * time.Millisecond
-	closingRetries  = 50 // how often a commit is tried that cannot be made while the outbox closes
+	workSize        = 1 << 20 // about how many bytes of WAL a work writes
+	closingRetries  = 50      // how often a commit is tried that cannot be made while the outbox closes
 )
 
 // writer is the one goroutine that writes, and what it owns.
@@ -42,7 +43,11 @@ type writer struct {
 func newWriter(b *Outbox, c *conn, o Options) (*writer, error) {
 	w := &writer{
 		box: b, conn: c, clock: b.clock, log: b.log, maxSize: o.MaxSize,
-		reserve: reserve{path: b.path + ".reserve", size: o.Reserve},
+		reserve: reserve{path: b.path + reserveSuffix, size: o.Reserve},
+	}
+	// From here on a lock of another program is waited for by retry, which lets callers go when their time is up.
+	if _, err := c.db.Exec("PRAGMA busy_timeout = 100", nil); err != nil {
+		return nil, err
 	}
 	c.fault = o.fault
 	var err error
@@ -57,7 +62,7 @@ func newWriter(b *Outbox, c *conn, o Options) (*writer, error) {
 	}
 	room, err := w.reserve.ensure()
 	if err != nil {
-		return nil, errors.Join(err, w.mark.file.Close())
+		return nil, errors.Join(fmt.Errorf("reserve: %w", err), w.mark.file.Close())
 	}
 	if !room {
 		w.fill("the disk was full at the start")
@@ -77,7 +82,8 @@ func (w *writer) run() error {
 		if !ok {
 			return nil
 		}
-		if w.full.Load() {
+		// Not while something waits for the room that the reserve gave up: under a quota it could be made again at once.
+		if w.full.Load() && (b.size() == 0 || w.failures == 0) {
 			w.refill()
 		}
 		if b.size() == 0 {
@@ -106,7 +112,11 @@ func (w *writer) process(b batch) error {
 		return nil
 	}
 	p, err := w.commit(b)
+	var own *ownError
 	switch {
+	case errors.As(err, &own):
+		p.batch.requests[0].done <- own.err
+		return nil
 	case err == nil:
 		w.failures = 0
 		w.publish(p)
@@ -116,6 +126,9 @@ func (w *writer) process(b batch) error {
 		rest, helpless := w.refuse(p.batch), !w.reserve.release() || w.failures > 0
 		if helpless {
 			rest = refuseWork(rest)
+		}
+		if rest.size() == 0 {
+			return nil
 		}
 		w.retry(rest, helpless, fullRetry)
 		return nil
@@ -131,6 +144,11 @@ func (w *writer) process(b batch) error {
 	return err
 }
 
+// ownError is the fault of a work itself, such as a layout that names a thing twice: it is rolled back and answered alone.
+type ownError struct{ err error }
+
+func (e *ownError) Error() string { return e.err.Error() }
+
 // commit runs one transaction. Whatever the error, none is open when it returns.
 func (w *writer) commit(b batch) (*plan, error) {
 	p := &plan{batch: b}
@@ -139,21 +157,29 @@ func (w *writer) commit(b batch) (*plan, error) {
 	}
 	if len(b.requests) == 1 && b.requests[0].work != nil {
 		publish, err := b.requests[0].work(w.conn)
+		if isOwn(err) {
+			err = &ownError{err}
+		}
 		if err != nil {
 			return p, w.rollback(err)
 		}
 		p.work = publish
+		w.written += workSize
 	} else {
 		p = w.newPlan(b)
+		p.change()
 		if err := w.apply(p); err != nil {
-			return p, w.rollback(err)
+			return p, w.giveUp(p, err)
 		}
 	}
 	if err := w.conn.exec("UPDATE file SET commits = ?", w.commits+1); err != nil {
-		return p, w.rollback(err)
+		return p, w.giveUp(p, err)
 	}
 	if err := w.conn.exec("COMMIT"); err != nil {
-		return p, w.rollback(err)
+		if isIndex(err) {
+			err = fmt.Errorf("after the sync of a commit: %v", err) // on disk, but not to be seen: neither full nor anything that passes
+		}
+		return p, w.giveUp(p, err)
 	}
 	w.commits++
 	w.written += 4 * pageSize
@@ -161,6 +187,13 @@ func (w *writer) commit(b batch) (*plan, error) {
 		w.log.Warn("the outbox's mark could not be written; a lost commit would not be noticed", "err", err)
 	}
 	return p, nil
+}
+
+// giveUp rolls back a plan that was being carried out.
+func (w *writer) giveUp(p *plan, cause error) error {
+	err := w.rollback(cause)
+	p.unchange(false)
+	return err
 }
 
 func (w *writer) rollback(cause error) error {
@@ -187,6 +220,7 @@ func (w *writer) publish(p *plan) {
 	for _, r := range p.rows {
 		r.subscription.changed(r)
 	}
+	p.unchange(true)
 	if p.work != nil {
 		p.work()
 	}
@@ -201,13 +235,16 @@ func (w *writer) publish(p *plan) {
 // checkpoint moves the WAL into the file when it has grown enough. A full disk is noted; any other failure ends the outbox.
 func (w *writer) checkpoint() error {
 	if w.written < checkpointEvery {
+		if w.maxSize > 0 && w.used+w.written >= w.bound() {
+			return w.measure()
+		}
 		return nil
 	}
 	w.written = 0
-	frames, done, err := w.conn.checkpoint("PASSIVE")
-	if err == nil && done < frames && frames*pageSize > checkpointGate {
+	frames, err := w.conn.checkpoint("PASSIVE")
+	if err == nil && frames*pageSize > checkpointGate {
 		w.box.readers.gate.Lock()
-		_, _, err = w.conn.checkpoint("TRUNCATE")
+		_, err = w.conn.checkpoint("TRUNCATE")
 		w.box.readers.gate.Unlock()
 	}
 	if isFull(err) {
@@ -221,6 +258,9 @@ func (w *writer) checkpoint() error {
 	return w.measure()
 }
 
+// bound is how many bytes may be in use before appends are refused; the last tenth is for what drains.
+func (w *writer) bound() int64 { return w.maxSize / 10 * 9 }
+
 // measure looks how much of maxSize is in use.
 func (w *writer) measure() error {
 	pages, err := w.conn.integer("PRAGMA page_count")
@@ -232,7 +272,7 @@ func (w *writer) measure() error {
 		return err
 	}
 	w.used = (pages - unused) * pageSize
-	over := w.maxSize > 0 && w.used >= w.maxSize/10*9
+	over := w.maxSize > 0 && w.used >= w.bound()
 	if over != w.over.Swap(over) {
 		w.log.Warn("outbox size", "bytes", w.used, "max_size", w.maxSize, "appends_refused", over)
 	}
@@ -309,7 +349,7 @@ func (w *writer) pause(d time.Duration) {
 func (w *writer) close() error {
 	var errs []error
 	if w.box.Err() == nil {
-		_, _, err := w.conn.checkpoint("TRUNCATE")
+		_, err := w.conn.checkpoint("TRUNCATE")
 		if isFull(err) || isBusy(err) {
 			err = nil // the WAL stays and is recovered at the next start
 		}

@@ -162,6 +162,37 @@ func uriReferenceProblem(s string) string {
 	if colon := strings.IndexAny(s, ":/?#"); colon >= 0 && s[colon] == ':' && !isScheme(s[:colon]) {
 		return `is not a URI reference: what precedes ":" is not a scheme; begin a relative one with "./"`
 	}
+	return authorityProblem(s)
+}
+
+// authorityProblem checks what stands between // and the path: a host in brackets is an IP address of version 6 or later, and a
+// port is a number. Brackets elsewhere are let through, as browsers write them into queries.
+func authorityProblem(s string) string {
+	if colon := strings.IndexAny(s, ":/?#"); colon >= 0 && s[colon] == ':' {
+		s = s[colon+1:]
+	}
+	s, ok := strings.CutPrefix(s, "//")
+	if !ok {
+		return ""
+	}
+	if end := strings.IndexAny(s, "/?#"); end >= 0 {
+		s = s[:end]
+	}
+	host := s[strings.LastIndexByte(s, '@')+1:]
+	if inner, bracketed := strings.CutPrefix(host, "["); bracketed {
+		address, rest, closed := strings.Cut(inner, "]")
+		if !closed || address == "" || rest != "" && rest[0] != ':' {
+			return "is not a URI reference: its host has a [ without an address and ] behind it"
+		}
+		host = rest
+	}
+	name, port, _ := strings.Cut(host, ":")
+	switch {
+	case strings.ContainsAny(name, "[]"):
+		return "is not a URI reference: its host has a bracket that belongs to no address"
+	case strings.Trim(port, "0123456789") != "":
+		return "is not a URI reference: its port is not a number"
+	}
 	return ""
 }
 

@@ -33,7 +33,8 @@ func TestTimes(t *testing.T) {
 func TestURIs(t *testing.T) {
 	for _, s := range []string{"/", "a", "//example.com/x", "https://example.com:80/a?b=[c]#d", "urn:event:from:x/1",
 		"mailto:shop@example.com", "1-555-123-4567",
-		"sensors/tn-1/alerts", "?q", "#f", "./a:b", "a%20b", "http://[::1]:8080/"} {
+		"sensors/tn-1/alerts", "?q", "#f", "./a:b", "a%20b", "http://[::1]:8080/", "//[::1]", "//u:p@example.com:80?a[]=1",
+		"http://example.com:/", "urn:a//[", "file:///x"} {
 		if problem := uriReferenceProblem(s); problem != "" {
 			t.Errorf("%s: %s", s, problem)
 		}
@@ -41,7 +42,8 @@ func TestURIs(t *testing.T) {
 	for s, want := range map[string]string{"a b": `' ' must be percent-encoded`, "/größe": `'ö' must be percent-encoded`,
 		"a%2": "two hexadecimal", "a%zz": "two hexadecimal",
 		"/{x}": `'{' must be`, "1a:b": "is not a scheme", ":x": "is not a scheme", "a\nb": "must be percent-encoded", "ä": "must be",
-		"\xff": "must be"} {
+		"\xff": "must be", "http://[x": "its host", "//[]/": "its host", "//[::1]x": "its host", "//a[b]": "its host",
+		"http://example.com:8x/": "its port", "//[::1]:x": "its port"} {
 		if got := uriReferenceProblem(s); !strings.Contains(got, want) {
 			t.Errorf("%q: got %q, want …%s…", s, got, want)
 		}

@@ -312,9 +312,17 @@ func attribute(name string, value []byte) (string, error) {
 		return "", &AttributeError{name, "contains half a surrogate pair"}
 	}
 	if s == "" {
-		return "", &AttributeError{name, "must not be empty; leave it out"}
+		return "", &AttributeError{name, emptyProblem(name)}
 	}
 	return s, nil
+}
+
+// emptyProblem tells what to do about an empty attribute: three of them cannot be left out.
+func emptyProblem(name string) string {
+	if name == "id" || name == "source" || name == "type" {
+		return "must not be empty"
+	}
+	return "must not be empty; leave it out"
 }
 
 // decodeExtensions returns the extensions sorted by name; of repeated ones the first in the text.

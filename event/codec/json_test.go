@@ -101,7 +101,7 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		{`{"specversion":"1.0","id":"a\u0000b","source":"/s","type":"t"}`, "id: must not contain control characters"},
 		{`{"specversion":"1.0","id":"\udc00","source":"/s","type":"t"}`, "id: contains half a surrogate pair"},
 		{`{"specversion":"1.0","id":"\ud800x","source":"/s","type":"t"}`, "id: contains half a surrogate pair"},
-		{valid(`,"subject":""`), "subject: must not be empty"},
+		{valid(`,"subject":""`), "subject: must not be empty; leave it out"},
 		{valid(`,"time":"yesterday"`), "time: is not a time of RFC 3339"},
 		{valid(`,"dataschema":"/relative"`), "dataschema: must be an absolute URI"},
 		{valid(`,"datacontenttype":"json"`), "datacontenttype: is not a media type"},

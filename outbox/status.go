@@ -1,0 +1,81 @@
+package outbox
+
+import (
+	"cmp"
+	"context"
+	"database/sql/driver"
+	"slices"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// Status says how every subscription stands, by name. The numbers of one subscription are of one moment, those of different ones
+// need not be.
+func (b *Outbox) Status(ctx context.Context) ([]event.SubscriptionStatus, error) {
+	b.mu.RLock()
+	subscriptions := make([]*subscription, 0, len(b.subscriptions))
+	for _, s := range b.subscriptions {
+		subscriptions = append(subscriptions, s)
+	}
+	b.mu.RUnlock()
+	slices.SortFunc(subscriptions, func(a, b *subscription) int { return cmp.Compare(a.name, b.name) })
+	list := make([]event.SubscriptionStatus, len(subscriptions))
+	for i, s := range subscriptions {
+		var err error
+		if list[i], err = s.status(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (s *subscription) status(ctx context.Context) (event.SubscriptionStatus, error) {
+	x, oldest := s.position()
+	rows := event.Offset(0)
+	err := s.box.readers.with(ctx, func(c *conn) error {
+		return c.each("SELECT state, count(*), max(attempts), min(offset) FROM deliveries WHERE subscription = ? GROUP BY state",
+			func(columns []driver.Value) error {
+				n, _ := columns[1].(int64)
+				if columns[0] == int64(event.Dead) {
+					x.Dead = n
+					return nil
+				}
+				attempts, _ := columns[2].(int64)
+				first, _ := columns[3].(int64)
+				x.Retrying, x.Attempts, rows = n, int(attempts), event.Offset(first)
+				return nil
+			}, s.id)
+	})
+	if rows != 0 && (oldest == 0 || rows < oldest) {
+		oldest = rows
+	}
+	if err != nil || oldest == 0 {
+		return x, err
+	}
+	record, err := s.box.record(ctx, s.topic, oldest)
+	x.Oldest = record.Event.Received
+	return x, err
+}
+
+// position is what memory knows: cursor, end and lag, and the first offset that is not settled (0: there is none).
+func (s *subscription) position() (x event.SubscriptionStatus, oldest event.Offset) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x = event.SubscriptionStatus{Name: s.name, Topic: s.topic.name, Removed: s.ended, Cursor: s.cursor.at, Head: s.topic.head()}
+	if s.ended {
+		x.Head = s.until
+	}
+	x.Lag = int64(x.Head - x.Cursor)
+	for _, g := range s.cursor.gaps {
+		x.Lag -= int64(g.to - g.from + 1)
+	}
+	for o := x.Cursor + 1; o <= min(x.Head, x.Cursor+event.Window); o++ {
+		if s.cursor.bit(o) {
+			x.Lag--
+		} else if oldest == 0 && !s.cursor.settled(o) {
+			oldest = o
+		}
+	}
+	x.Lag = max(x.Lag, 0)
+	return x, oldest
+}
