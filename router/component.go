@@ -23,7 +23,7 @@ type Sink interface {
 }
 
 // Stateful is a component with state. It is opened before its first use with what was committed, and again whenever changes
-// that it answered could not be committed. save is durable when it returns nil and may be called until the next Open.
+// that it answered could not be committed: before the next Deliver, the changes of the last are committed or Open is called. save is durable when it returns nil and may be called until the next Open.
 type Stateful interface {
 	Open(ctx context.Context, state map[string][]byte, save func(context.Context, event.Changes) error) error
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
 )
 
 // call is one call of a sink's Deliver: an attempt for each of its tasks.
@@ -14,8 +15,30 @@ type call struct {
 	tasks    []*task
 	batch    []event.Delivery
 	probe    int // which opening of the breaker it probes, 0 for none
-	began    time.Time
+	took     time.Duration
 	settling event.Settling
+}
+
+// batcher fills one call.
+type batcher struct {
+	count int
+	bytes int64 // 0 is no limit
+	size  int64
+	tasks []*task
+}
+
+func newBatcher(b pipelines.Batch) *batcher { return &batcher{count: max(b.Count, 1), bytes: b.Bytes} }
+
+func (b *batcher) full() bool { return len(b.tasks) >= b.count }
+
+// fits says whether an item may still be added; the first always may.
+func (b *batcher) fits(item *shaped) bool {
+	return len(b.tasks) == 0 || !b.full() && (b.bytes == 0 || b.size+int64(item.event.Size()) <= b.bytes)
+}
+
+func (b *batcher) add(t *task) {
+	b.tasks = append(b.tasks, t)
+	b.size += int64(t.item.event.Size())
 }
 
 // attempt calls the sink within the time of one attempt. A panic fails the attempt, not the process. The settling has a verdict

@@ -1,10 +1,13 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -509,6 +512,104 @@ func TestBatches(t *testing.T) {
 		if dead := s.dead(); len(dead) != 7 {
 			t.Errorf("%d dead letters, want one for each missing verdict", len(dead))
 		}
+		s.end()
+	})
+}
+
+// What the end of the context meets while an event is fetched does not become an attempt.
+func TestNoAttemptBeginsBehindTheEnd(t *testing.T) {
+	for _, serial := range []bool{false, true} {
+		play(t, func(s *scene) {
+			sink := newFakeSink(nil)
+			s.sink("a", sink).Serial = serial
+			s.log.onRead = func(name string) error {
+				if name == "p/a" && len(s.log.topics["p"]) > 0 {
+					s.stop()
+				}
+				return nil
+			}
+			s.start(nil)
+			s.emit(5)
+			s.end()
+			if calls := sink.calls(); len(calls) > 0 {
+				t.Errorf("serial %v: attempts of %v", serial, calls)
+			}
+		})
+	}
+}
+
+// More events than memory holds fail for reasons of their own. Those behind them are served.
+func TestPoisonThatFillsTheMemory(t *testing.T) {
+	play(t, func(s *scene) {
+		sink := newFakeSink(func(_ context.Context, d event.Delivery) error {
+			if len(d.Event.ID) < 5 { // e1 … e999
+				return errDown
+			}
+			return nil
+		})
+		k := s.sink("a", sink)
+		k.Breaker = breakerDefaults()
+		s.start(nil)
+		s.emit(999)
+		s.emit(100)
+		s.pass(8 * time.Hour)
+		sink.exactly(t, 1000, 1099)
+		if n := s.metric("millrace_deliveries_waiting", "p", "a"); n > waitingMax+16 {
+			t.Errorf("%v events wait in memory", n)
+		}
+		s.end()
+	})
+}
+
+// The line about a dead letter is not folded into the lines about other things.
+func TestDeadLettersAreTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		most int
+		text string
+	}{
+		"permanent": {event.Permanent(errors.New("bad")), 20, "reason=permanent"},
+		"attempts":  {errors.New("no verdict"), 1, "reason=attempts"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *scene) {
+				var told bytes.Buffer
+				s.told = slog.New(slog.NewTextHandler(&told, nil))
+				s.sink("a", newFakeSink(func(context.Context, event.Delivery) error { return c.err })).Retry.MaxAttempts = c.most
+				s.start(nil)
+				s.emit(3)
+				s.end()
+				if got := told.String(); strings.Count(got, "dead letter") != 1 || !strings.Contains(got, c.text) {
+					t.Errorf("the log says\n%s", got)
+				}
+			})
+		})
+	}
+}
+
+// The time of a call ends with the answer, not when the log has taken what came before.
+func TestTimeOfCallsIsTheSinks(t *testing.T) {
+	play(t, func(s *scene) {
+		s.sink("a", newFakeSink(func(_ context.Context, d event.Delivery) error {
+			if d.Event.ID == "e2" {
+				<-time.After(time.Second)
+			}
+			return nil
+		}))
+		s.start(nil)
+		began := time.Now()
+		s.log.onWrite = func(c event.Commit) error {
+			if len(c.Settles) > 0 && c.Settles[0].Subscription == "p/a" && time.Since(began) < time.Minute {
+				return errors.New("not now")
+			}
+			return nil
+		}
+		s.emit(2)
+		s.pass(2 * time.Minute)
+		if got := s.metric("millrace_delivery_seconds_total", "p", "a"); got != 1 {
+			t.Errorf("%v seconds", got)
+		}
+		s.settledAll()
 		s.end()
 	})
 }

@@ -12,13 +12,16 @@ import (
 
 const maxOffset = event.Offset(math.MaxInt64)
 
-// feed reads one sink's subscription: what is new, in order and shaped, and what is due. Its methods belong to the sink's
-// goroutine.
+// feed is what every sink's goroutine has in common: it reads the subscription (what is new, in order and shaped, and what is
+// due), settles, and sleeps. Its methods belong to that goroutine.
 type feed struct {
 	*subscriber
-	fresh []incoming // read and not yet taken
-	more  bool       // Next may have more
-	dues  *dues
+	fresh    []incoming   // read and not yet taken
+	more     bool         // Next may have more
+	read     event.Offset // of the record that Next returned last; 0 before the first
+	dues     *dues
+	outcomes []event.Outcome // not yet handed to the log
+	paused   bool            // the destination is gone
 }
 
 // incoming is a new event as the feed has it.
@@ -35,10 +38,11 @@ func newFeed(s *subscriber) *feed {
 	return &feed{subscriber: s, more: true, dues: newDues(s.sub, s.guard)}
 }
 
-// woken notes that the log has more than before. Where the runner leads, it says itself when there are new events.
+// woken notes that the log has more than before. Where the runner leads, it says itself when there are new events; but a log that
+// hands out to one subscription after the other may have had them for the runner before it had them here.
 func (f *feed) woken() {
 	f.dues.woken()
-	f.more = f.more || !f.shared
+	f.more = f.more || !f.shared || f.topic.position.Load() > int64(f.read)
 }
 
 // peek returns the next new event without taking it, or nil. It asks the log only when it has none at hand.
@@ -77,6 +81,7 @@ func (f *feed) fill(ctx context.Context) error {
 	})
 	f.more = len(records) > 0
 	if err == nil && f.more {
+		f.read = records[len(records)-1].Offset
 		f.shapeAll(records, theirs)
 	}
 	return err
@@ -207,4 +212,59 @@ func (f *feed) strike(o event.Offset) {
 	if ok {
 		f.fresh[i].struck = true
 	}
+}
+
+// flush hands the outcomes to the log, which keeps the slice until they are on disk.
+func (f *feed) flush(work context.Context) error {
+	if len(f.outcomes) == 0 {
+		return nil
+	}
+	outcomes := f.outcomes
+	f.outcomes = make([]event.Outcome, 0, len(outcomes))
+	return f.guard.do(work, "settle", func() error { return f.sub.Settle(work, outcomes) })
+}
+
+// sleep waits until something can be done: for more events, a time (zero: none), or an answer.
+func (f *feed) sleep(stop context.Context, at time.Time, answers chan *call) {
+	alarm, release := timer(f.clock, at)
+	defer release()
+	f.rest.sleep()
+	defer f.rest.wake()
+	select {
+	case <-stop.Done():
+	case c := <-answers:
+		answers <- c // back in its place: the turn takes all that have come, and this goroutine is the only one that receives
+	case <-alarm:
+	case <-f.fed.C():
+		f.more = true
+	case <-f.sub.Wake():
+		f.woken()
+	}
+}
+
+// observe shows the state to those who look. first is the lowest event under way, or nil.
+func (f *feed) observe(first *task, b *breaker, waiting int) {
+	c := &f.counts
+	c.waiting.Store(int64(waiting))
+	c.limit.Store(int64(b.limit))
+	c.open.Store(flag(b.open))
+	c.paused.Store(flag(f.paused))
+	var received time.Time
+	if first != nil {
+		received = first.item.received
+	} else if len(f.fresh) > 0 {
+		received = f.fresh[0].received
+	}
+	if received.IsZero() {
+		c.oldest.Store(0)
+	} else {
+		c.oldest.Store(received.UnixNano())
+	}
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }

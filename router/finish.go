@@ -12,7 +12,7 @@ import (
 func (l *loop) finish(work context.Context, c *call) error {
 	l.inFlight--
 	now := l.clock.Now().UTC()
-	l.counts.nanos.Add(int64(now.Sub(c.began)))
+	l.counts.nanos.Add(int64(c.took))
 	for i, t := range c.tasks {
 		if v := c.settling.Verdicts[i]; v == nil {
 			l.succeeded(work, t, now)
@@ -81,21 +81,18 @@ func (l *loop) failed(work context.Context, t *task, f event.Failure, probe int,
 // account tells the breaker, and the record of the sink by which other events are judged. A permanent failure is neither
 // accepted nor refused: it is the event's own.
 func (l *loop) account(t *task, f *event.Failure, probe int, now time.Time) {
-	if hidden, ok := l.guard.fold.allow(now, t.x.Error); ok && f.Class != event.PermanentClass && f.Class != event.GoneClass {
-		l.logger.Warn("delivery failed", "event_id", t.item.id, "attempt", t.x.Attempts, "status", f.Status,
-			"err", t.x.Error, "folded", hidden)
-	}
-	switch f.Class {
-	case event.UnavailableClass:
+	if f.Class == event.UnavailableClass || f.Class == event.Counted {
 		l.refused++
-		if l.breaker.unavailable(t.offset, f, probe, now) {
-			l.logger.Info("breaker opened", "err", t.x.Error, "probe_at", l.breaker.probeAt)
+		if hidden, ok := l.folds.failures.allow(now, t.x.Error); ok {
+			l.logger.Warn("delivery failed", "event_id", t.item.id, "attempt", t.x.Attempts, "status", f.Status,
+				"err", t.x.Error, "folded", hidden)
 		}
-		return
-	case event.Counted:
-		l.refused++
 	}
-	l.breaker.judged(probe, now)
+	if f.Class != event.UnavailableClass {
+		l.breaker.judged(probe, now)
+	} else if l.breaker.unavailable(t.offset, f, probe, now) {
+		l.logger.Info("breaker opened", "err", t.x.Error, "probe_at", l.breaker.probeAt)
+	}
 }
 
 func (l *loop) follow(t *task, f *event.Failure, j judgement, now time.Time) {
@@ -125,6 +122,11 @@ func (l *loop) retry(t *task, f *event.Failure, next, now time.Time) {
 		l.await(t)
 		return
 	}
+	l.leaveToRow(t, next, now)
+}
+
+// leaveToRow lets a row keep a task for an attempt that does not count.
+func (l *loop) leaveToRow(t *task, next, now time.Time) {
 	if last := now.Add(l.longestPause()); l.breaker.open && !t.deferred && next.After(last) {
 		next = last
 	}

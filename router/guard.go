@@ -16,7 +16,7 @@ import (
 type guard struct {
 	clock  event.Clock
 	logger *slog.Logger
-	fold   fold
+	fold   fold                  // of the lines about the log
 	state  atomic.Pointer[error] // nil: runs; else why not
 }
 

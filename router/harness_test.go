@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -27,6 +28,7 @@ type scene struct {
 	plan *pipelines.Plan
 	r    *Router
 	n    int
+	told *slog.Logger
 	stop func()
 	runs chan error
 }
@@ -66,12 +68,8 @@ func breakerDefaults() *pipelines.Breaker {
 // start makes a router and runs it. whens are the decisions of the sinks, by name.
 func (s *scene) start(whens map[string]decider) {
 	s.t.Helper()
-	s.r = New(s.plan, s.log, Options{Rand: func() float64 { return 1 }})
-	for i, k := range s.pipeline().Sinks {
-		if w := whens[k.Name]; w != nil {
-			s.r.topics[0].shaper.whens[i] = w
-		}
-	}
+	s.r = New(s.plan, s.log, Options{Rand: func() float64 { return 1 }, Logger: s.told})
+	s.r.decide(whens)
 	if err := s.r.Configure(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
@@ -80,6 +78,14 @@ func (s *scene) start(whens map[string]decider) {
 	s.stop, s.runs = cancel, runs
 	go func() { runs <- s.r.Run(ctx) }()
 	synctest.Wait()
+}
+
+func (r *Router) decide(whens map[string]decider) {
+	for i, k := range r.plan.Pipelines[0].Sinks {
+		if w := whens[k.Name]; w != nil {
+			r.topics[0].shaper.whens[i] = w
+		}
+	}
 }
 
 // end stops the router and returns what Run did.

@@ -23,6 +23,7 @@ type fakeLog struct {
 	subs    map[string]*fakeSub
 	states  map[string]map[string][]byte
 	onWrite func(event.Commit) error // refuses a commit or a settling
+	onRead  func(sub string) error   // fails a Next, after it has moved on
 	commits int
 }
 
@@ -243,6 +244,9 @@ func (s *fakeSub) Next(_ context.Context, upTo event.Offset, limit int) ([]event
 		if s.openLocked(o) {
 			records = append(records, s.recordLocked(o))
 		}
+	}
+	if s.log.onRead != nil {
+		return records, s.log.onRead(s.name)
 	}
 	return records, nil
 }

@@ -28,11 +28,9 @@ type loop struct {
 	waiting  []*task // failed without counting
 	held     int64   // bytes of waiting
 	marks    map[event.Offset]marks
-	outcomes []event.Outcome // of this turn
 	inFlight int
 
 	accepted, refused int64 // attempts in this process
-	paused            bool  // the destination is gone
 	class             int   // which of the three queues is next
 	again             bool  // a turn stopped before it had nothing to do
 }
@@ -69,9 +67,10 @@ func (l *loop) turn(stop, work context.Context) error {
 	if flushed := l.flush(work); err == nil {
 		err = flushed
 	}
-	l.observe()
+	l.counts.inFlight.Store(int64(l.inFlight))
+	l.observe(l.lowest(), l.breaker, len(l.waiting))
 	if err == nil && !l.again {
-		l.sleep(stop)
+		l.sleep(stop, l.alarm(l.clock.Now()), l.results)
 	}
 	return err
 }
@@ -112,7 +111,11 @@ func (l *loop) handOut(stop, work context.Context) error {
 			return nil
 		}
 		tasks, err := l.gather(stop, now)
+		if err == nil && stop.Err() != nil {
+			err = context.Cause(stop)
+		}
 		if err != nil || len(tasks) == 0 {
+			l.putBack(tasks)
 			return err
 		}
 		l.launch(work, tasks, now)
@@ -129,41 +132,36 @@ func (l *loop) gather(stop context.Context, now time.Time) ([]*task, error) {
 		}
 		return []*task{t}, err
 	}
-	var tasks []*task
-	var bytes int64
-	for len(tasks) < max(l.plan.Batch.Count, 1) {
+	b := newBatcher(l.plan.Batch)
+	for !b.full() {
 		t, err := l.pick(stop, now)
-		if err != nil {
-			return l.putBack(tasks), err
+		if t == nil || err != nil {
+			return b.tasks, err
 		}
-		if t == nil {
-			break
-		}
-		bytes += int64(t.item.event.Size())
-		if len(tasks) > 0 && l.plan.Batch.Bytes > 0 && bytes > l.plan.Batch.Bytes {
+		if !b.fits(t.item) {
 			l.await(t)
 			break
 		}
-		tasks = append(tasks, t)
+		b.add(t)
 	}
-	return tasks, nil
+	return b.tasks, nil
 }
 
-func (l *loop) putBack(tasks []*task) []*task {
+func (l *loop) putBack(tasks []*task) {
 	for _, t := range tasks {
 		l.await(t)
 	}
-	return nil
 }
 
 func (l *loop) launch(work context.Context, tasks []*task, now time.Time) {
-	c := &call{tasks: tasks, batch: make([]event.Delivery, len(tasks)), began: now, probe: l.breaker.began()}
+	c := &call{tasks: tasks, batch: make([]event.Delivery, len(tasks)), probe: l.breaker.began()}
 	for i, t := range tasks {
 		c.batch[i] = t.delivery(now)
 	}
 	l.inFlight++
 	l.workers.Go(func() {
 		c.settling = l.attempt(work, c.batch)
+		c.took = l.clock.Now().Sub(now)
 		l.results <- c
 	})
 }
@@ -224,15 +222,12 @@ func (t *task) mayProbe(now time.Time) bool { return !t.deferred || !now.Before(
 
 // takeFresh takes the next new event that the sink wants, and settles those before it that it does not want.
 func (l *loop) takeFresh(stop context.Context, now time.Time) (*task, error) {
-	if len(l.waiting) >= waitingMax || l.held >= heldMax {
-		return nil, nil
-	}
 	for range takeMax {
 		s, err := l.peek(stop)
 		if s == nil || err != nil {
 			return nil, err
 		}
-		if !l.admit(s.offset, now) {
+		if !l.admit(s.offset, now) || !l.makeRoom(now) {
 			return nil, nil
 		}
 		t, o, err := l.take(stop, now)
@@ -320,6 +315,17 @@ func (l *loop) admit(o event.Offset, now time.Time) bool {
 	}
 }
 
+// makeRoom says whether memory may take an event more. While too many wait nothing new begins; but an open breaker must be able
+// to probe with an event that was not tried yet, and for that the one that waits longest gets a row.
+func (l *loop) makeRoom(now time.Time) bool {
+	crowded := len(l.waiting) >= waitingMax || l.held >= heldMax
+	if crowded && l.breaker.open {
+		l.park(l.waiting[0], now)
+	}
+	return !crowded || l.breaker.open
+}
+
+// lowest is the first of those under way that no row keeps, or nil.
 func (l *loop) lowest() *task {
 	for len(l.running) > 0 && (l.running[0].done || l.running[0].row) {
 		l.running[0] = nil
@@ -344,7 +350,7 @@ func (l *loop) park(t *task, now time.Time) {
 	if next.IsZero() {
 		next = now
 	}
-	l.leave(t, t.kept(event.Retry, event.ReasonFailed, next))
+	l.leaveToRow(t, next, now)
 }
 
 // leave ends a task in memory with its outcome, which may be a row that is due later.
@@ -369,34 +375,8 @@ func (l *loop) remember(t *task) {
 	}
 }
 
-// flush hands the outcomes of a turn to the log.
-func (l *loop) flush(work context.Context) error {
-	if len(l.outcomes) == 0 {
-		return nil
-	}
-	outcomes := l.outcomes
-	// The log keeps what it is given until it is on disk.
-	l.outcomes = make([]event.Outcome, 0, len(outcomes))
-	return l.guard.do(work, "settle", func() error { return l.sub.Settle(work, outcomes) })
-}
-
-// sleep waits until something can be done. Each wait names only what could then be used: a full sink waits for answers alone.
-func (l *loop) sleep(stop context.Context) {
-	alarm, release := timer(l.clock, l.alarm(l.clock.Now()))
-	defer release()
-	select {
-	case <-stop.Done():
-	case c := <-l.results:
-		l.results <- c // back in its place: the turn takes all that have come, and this goroutine is the only one that receives
-	case <-alarm:
-	case <-l.fed:
-		l.more = true
-	case <-l.sub.Wake():
-		l.woken()
-	}
-}
-
-// alarm is the next time at which there may be something to do by itself; zero: none.
+// alarm is the next time at which there may be something to do by itself; zero: none. Each wait names only what could then be
+// used: a full sink waits for answers alone.
 func (l *loop) alarm(now time.Time) time.Time {
 	if l.paused {
 		return time.Time{}
@@ -411,27 +391,4 @@ func (l *loop) alarm(now time.Time) time.Time {
 		}
 	}
 	return at
-}
-
-// observe shows the state to those who look.
-func (l *loop) observe() {
-	c := &l.counts
-	c.inFlight.Store(int64(l.inFlight))
-	c.waiting.Store(int64(len(l.waiting)))
-	c.limit.Store(int64(l.breaker.limit))
-	c.open.Store(flag(l.breaker.open))
-	c.paused.Store(flag(l.paused))
-	c.oldest.Store(0)
-	if low := l.lowest(); low != nil {
-		c.oldest.Store(low.item.received.UnixNano())
-	} else if len(l.fresh) > 0 && !l.fresh[0].received.IsZero() {
-		c.oldest.Store(l.fresh[0].received.UnixNano())
-	}
-}
-
-func flag(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }

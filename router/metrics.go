@@ -49,7 +49,7 @@ var (
 	deadLettersMade = family{
 		"millrace_dead_letters_total", "Dead letters that were made, by reason; an empty sink is the pipeline's own.", Counter}
 	windowRows = family{
-		"millrace_window_rows_total", "Deliveries that were still running when the window was full.", Counter}
+		"millrace_window_rows_total", "Deliveries that got a row because the window, or the memory for those that wait, was full.", Counter}
 	subscriptionLag = family{
 		"millrace_subscription_lag_events", "Events between cursor and end of the topic; an empty sink is the pipeline's runner.", Gauge}
 	oldestPending = family{

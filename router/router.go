@@ -56,6 +56,8 @@ type topic struct {
 	position  atomic.Int64
 	redriving sync.RWMutex // held by the runner while it redrives, and by a sink while it finds out whose an event is
 	begun     event.Offset
+
+	rest rest // of the runner
 }
 
 // New returns a router for plan. It opens and starts nothing. A sink whose value is not a Sink is reported by Configure and Run.

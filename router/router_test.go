@@ -486,3 +486,88 @@ func TestConfigureRefusesWhatIsNoSink(t *testing.T) {
 		t.Error("an int passed for a sink")
 	}
 }
+
+// A read that fails half way has moved on: what it returned beside its error must not be lost.
+func TestReadThatFailsHalfWay(t *testing.T) {
+	for _, sub := range []string{"p/", "p/a"} {
+		t.Run(sub, func(t *testing.T) {
+			play(t, func(s *scene) {
+				sink := newFakeSink(nil)
+				s.sink("a", sink)
+				failures := 0
+				s.log.onRead = func(name string) error {
+					if name != sub || len(s.log.topics["p"]) == 0 || failures == 2 {
+						return nil
+					}
+					failures++
+					return errors.New("not now")
+				}
+				s.start(nil)
+				s.emit(3)
+				s.pass(time.Minute)
+				sink.exactly(t, 1, 3)
+				if failures != 2 {
+					t.Errorf("%d reads failed", failures)
+				}
+				s.settledAll()
+				s.end()
+			})
+		})
+	}
+}
+
+// A log without rows takes redriven events one by one, as it took them first: together they might never fit.
+func TestRedriveAnewIsOneByOne(t *testing.T) {
+	play(t, func(s *scene) {
+		s.log.can = event.Capabilities{Ordered: true, Dead: true, Shared: true, Atomic: true}
+		broken := true
+		s.stage(func(*event.Event) (bool, string, error) {
+			if broken {
+				return false, "", errors.New("broken")
+			}
+			return true, "", nil
+		}, "")
+		sink := newFakeSink(nil)
+		s.sink("a", sink)
+		s.start(nil)
+		s.emit(100)
+		broken = false
+		s.log.onWrite = func(c event.Commit) error {
+			if len(c.Appends) > 0 && len(c.Appends[0].Events) > 1 {
+				return event.ErrFull
+			}
+			return nil
+		}
+		s.redrive()
+		sink.exactly(t, 1, 100)
+		s.settledAll()
+		s.end()
+	})
+}
+
+// When all is done every goroutine sleeps; while an answer is missing, its call is known.
+func TestAllSleepWhenAllIsDone(t *testing.T) {
+	play(t, func(s *scene) {
+		s.sink("a", newFakeSink(func(_ context.Context, d event.Delivery) error {
+			if d.Event.ID == "e3" {
+				<-time.After(time.Second)
+			}
+			return nil
+		}))
+		s.file(&file{})
+		s.start(nil)
+		s.emit(2)
+		s.pass(time.Second)
+		if calls, idle := s.r.Idle(); calls != 0 || !idle {
+			t.Errorf("%d calls, idle %v", calls, idle)
+		}
+		s.emit(1)
+		s.pass(100 * time.Millisecond)
+		if calls, idle := s.r.Idle(); calls != 1 || !idle {
+			t.Errorf("%d calls, idle %v while the sink has not answered", calls, idle)
+		}
+		s.pass(time.Minute)
+		s.settledAll()
+		s.end()
+	})
+}

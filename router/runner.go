@@ -54,6 +54,8 @@ func (r *runner) turn(stop, work context.Context) error {
 func (r *runner) sleep(stop context.Context) {
 	alarm, release := timer(r.clock, r.dues.alarm())
 	defer release()
+	r.rest.sleep()
+	defer r.rest.wake()
 	select {
 	case <-stop.Done():
 	case <-alarm:
@@ -67,7 +69,10 @@ func (r *runner) sleep(stop context.Context) {
 func (r *runner) read(stop, work context.Context) error {
 	var records []event.Record
 	err := r.guard.do(stop, "read", func() (err error) {
-		records, err = r.sub.Next(stop, maxOffset, readBatch)
+		// Next has moved on behind what it returns, with an error or without; the error comes back when there is no more.
+		if records, err = r.sub.Next(stop, maxOffset, readBatch); len(records) > 0 {
+			return nil
+		}
 		return err
 	})
 	if err != nil {
@@ -134,28 +139,32 @@ func (r *runner) publish(batch []*shaped) {
 		r.position.Store(int64(batch[len(batch)-1].offset))
 	}
 	for _, s := range r.sinks {
-		select {
-		case s.fed <- struct{}{}:
-		default:
-		}
+		s.fed.Ring()
 	}
 }
 
-// redriven runs today's stages on the runner's dead letters that somebody took back, many in one commit.
-func (r *runner) redriven(stop, work context.Context) error {
-	var again []*event.Exceptional
-	for len(again) < dueBatch {
+// takenBack returns the runner's dead letters that somebody took back, for one commit. Those that are appended anew go one by
+// one: each was appended once and fits, together they might never.
+func (r *runner) takenBack(stop context.Context) (again []*event.Exceptional, err error) {
+	most := 1
+	if r.rows {
+		most = dueBatch
+	}
+	for len(again) < most {
 		x, err := r.dues.take(stop, r.clock.Now())
-		if err != nil {
-			return err
-		}
-		if x == nil {
-			break
+		if x == nil || err != nil {
+			return again, err
 		}
 		again = append(again, x)
 	}
-	if len(again) == 0 {
-		return nil
+	return again, nil
+}
+
+// redriven runs today's stages on dead letters that were taken back.
+func (r *runner) redriven(stop, work context.Context) error {
+	again, err := r.takenBack(stop)
+	if len(again) == 0 || err != nil {
+		return err
 	}
 	batch := make([]*shaped, len(again))
 	outcomes := make([]event.Outcome, len(again))

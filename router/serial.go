@@ -17,13 +17,11 @@ import (
 // is opened again with the committed state and gets the same events again.
 type serial struct {
 	*feed
-	pace     *breaker // holds back while the sink fails
-	tasks    []*task  // of the next call
-	spare    *task    // taken, but too large for the last call
-	outcomes []event.Outcome
-	stale    bool // the sink is ahead of, or behind, its committed state
-	paused   bool
-	again    bool
+	pace  *breaker // holds back while the sink fails
+	tasks []*task  // of the next call
+	spare *task    // taken, but too large for the last call
+	stale bool     // the sink is ahead of, or behind, its committed state
+	again bool
 }
 
 func newSerial(s *subscriber) *serial {
@@ -41,9 +39,9 @@ func (s *serial) run(stop, work context.Context) error {
 		if err := s.turn(stop, work); err != nil {
 			return clean(stop, work, err)
 		}
-		s.observe()
+		s.show()
 		if !s.again {
-			s.sleep(stop)
+			s.sleep(stop, s.alarm(s.clock.Now()), nil)
 		}
 	}
 	return nil
@@ -66,6 +64,9 @@ func (s *serial) turn(stop, work context.Context) error {
 		if err := s.gather(stop, now); err != nil {
 			return err
 		}
+		if stop.Err() != nil {
+			return context.Cause(stop)
+		}
 	}
 	s.again = len(s.tasks)+len(s.outcomes) > 0
 	if len(s.tasks) == 0 {
@@ -76,38 +77,18 @@ func (s *serial) turn(stop, work context.Context) error {
 
 // gather takes all that waits, up to a batch: what is due, then what is new, by offset.
 func (s *serial) gather(stop context.Context, now time.Time) error {
-	b := batcher{count: max(s.plan.Batch.Count, 1), bytes: s.plan.Batch.Bytes}
+	b := newBatcher(s.plan.Batch)
 	if s.spare != nil {
 		b.add(s.spare)
 		s.spare = nil
 	}
-	err := s.gatherDue(stop, &b, now)
+	err := s.gatherDue(stop, b, now)
 	if err == nil {
-		err = s.gatherFresh(stop, &b, now)
+		err = s.gatherFresh(stop, b, now)
 	}
 	s.tasks = b.tasks
 	slices.SortStableFunc(s.tasks, func(x, y *task) int { return cmp.Compare(x.offset, y.offset) })
 	return err
-}
-
-// batcher fills one call.
-type batcher struct {
-	count int
-	bytes int64 // 0 is no limit
-	size  int64
-	tasks []*task
-}
-
-func (b *batcher) full() bool { return len(b.tasks) >= b.count }
-
-// fits says whether an item may still be added; the first always may.
-func (b *batcher) fits(item *shaped) bool {
-	return len(b.tasks) == 0 || !b.full() && (b.bytes == 0 || b.size+int64(item.event.Size()) <= b.bytes)
-}
-
-func (b *batcher) add(t *task) {
-	b.tasks = append(b.tasks, t)
-	b.size += int64(t.item.event.Size())
 }
 
 func (s *serial) gatherDue(stop context.Context, b *batcher, now time.Time) error {
@@ -153,23 +134,15 @@ func (s *serial) gatherFresh(stop context.Context, b *batcher, now time.Time) er
 	return nil
 }
 
-// flush settles what is not for the sink, when there is nothing that is.
-func (s *serial) flush(work context.Context) error {
-	if len(s.outcomes) == 0 {
-		return nil
-	}
-	outcomes := s.outcomes
-	s.outcomes = nil
-	return s.guard.do(work, "settle", func() error { return s.sub.Settle(work, outcomes) })
-}
-
 func (s *serial) deliver(work context.Context, now time.Time) error {
 	batch := make([]event.Delivery, len(s.tasks))
 	for i, t := range s.tasks {
 		batch[i] = t.delivery(now)
 	}
 	s.counts.inFlight.Store(int64(len(batch)))
+	s.rest.call()
 	settling := s.attempt(work, batch)
+	s.rest.called()
 	ended := s.clock.Now().UTC()
 	s.counts.nanos.Add(int64(ended.Sub(now)))
 	if work.Err() != nil && settledNone(settling) {
@@ -271,7 +244,7 @@ func (s *serial) uncommitted(work context.Context, err error, now time.Time) err
 func (s *serial) hold(f *event.Failure, o event.Offset, now time.Time) {
 	if s.pace.unavailable(o, f, s.pace.began(), now) {
 		s.logger.Info("breaker opened", "err", words(f), "probe_at", s.pace.probeAt)
-	} else if hidden, ok := s.guard.fold.allow(now, words(f)); ok {
+	} else if hidden, ok := s.folds.failures.allow(now, words(f)); ok {
 		s.logger.Warn("delivery failed", "status", f.Status, "err", words(f), "folded", hidden)
 	}
 }
@@ -304,19 +277,6 @@ func (s *serial) apply(e *ending, now time.Time) {
 	}
 }
 
-func (s *serial) sleep(stop context.Context) {
-	alarm, release := timer(s.clock, s.alarm(s.clock.Now()))
-	defer release()
-	select {
-	case <-stop.Done():
-	case <-alarm:
-	case <-s.fed:
-		s.more = true
-	case <-s.sub.Wake():
-		s.woken()
-	}
-}
-
 func (s *serial) alarm(now time.Time) time.Time {
 	switch {
 	case s.paused:
@@ -329,17 +289,11 @@ func (s *serial) alarm(now time.Time) time.Time {
 	return s.dues.alarm()
 }
 
-func (s *serial) observe() {
-	c := &s.counts
-	c.inFlight.Store(0)
-	c.waiting.Store(int64(len(s.tasks)))
-	c.limit.Store(1)
-	c.open.Store(flag(s.pace.open))
-	c.paused.Store(flag(s.paused))
-	c.oldest.Store(0)
+func (s *serial) show() {
+	var first *task
 	if len(s.tasks) > 0 {
-		c.oldest.Store(s.tasks[0].item.received.UnixNano())
-	} else if len(s.fresh) > 0 && !s.fresh[0].received.IsZero() {
-		c.oldest.Store(s.fresh[0].received.UnixNano())
+		first = s.tasks[0]
 	}
+	s.counts.inFlight.Store(0)
+	s.observe(first, s.pace, len(s.tasks))
 }

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -34,7 +35,8 @@ const stageWhen = "when"
 type shaped struct {
 	offset     event.Offset
 	event      event.Event // zero unless the event passes
-	source, id string      // as appended, before the stages: the identity of its deliveries
+	source, id string      // as appended, before the stages: the identity of its deliveries; empty when dropped
+	size       int64       // the larger one of before and behind the stages: its texts keep all of before in memory
 	received   time.Time
 	fate       fate
 	stage      string // that failed
@@ -44,7 +46,7 @@ type shaped struct {
 	whenErr    map[int]error // by sink, of those with wantFailed
 }
 
-func (s *shaped) weight() int64 { return int64(s.event.Size()) + ringOverhead }
+func (s *shaped) weight() int64 { return s.size + ringOverhead }
 
 // wanted is what the sink with an index in the pipeline is to do with the event.
 func (s *shaped) wanted(sink int) want {
@@ -106,11 +108,23 @@ func (s *shaper) shape(r *event.Record, t *tally) *shaped {
 			t.filtered(i)
 		}
 		if out.fate != passes {
-			out.event = event.Event{}
+			out.leaveOut()
 			break
 		}
 	}
+	if out.fate == passes {
+		out.size = int64(max(r.Event.Size(), out.event.Size()))
+	}
 	return out
+}
+
+// leaveOut forgets what no sink will ask for, and lets go of the memory that it shares with the log.
+func (s *shaped) leaveOut() {
+	s.event, s.source = event.Event{}, ""
+	if s.fate == dropped {
+		s.id = ""
+	}
+	s.id = strings.Clone(s.id)
 }
 
 // step runs one stage. With on_error: pass an event that fails is as it was before.

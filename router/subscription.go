@@ -29,13 +29,18 @@ type subscriber struct {
 	rand   func() float64
 	logger *slog.Logger
 	guard  *guard
-	fed    chan struct{} // receives, at most one, when the runner has shaped more
-	prefix []byte        // of what a delivery's key is the hash of
+	folds  folds
+	fed    *Bell  // rings when the runner has shaped more
+	prefix []byte // of what a delivery's key is the hash of
 	counts counts
+	rest   rest
 
 	// taken is the highest offset that the sink may have taken from its new events, in this process or before.
 	taken atomic.Int64
 }
+
+// folds keep apart the lines of a sink, so that those of one kind cannot hide the others. The sink's goroutine writes them all.
+type folds struct{ opens, failures, dead fold }
 
 // counts are a sink's numbers. The sink's goroutine writes them, anyone reads.
 type counts struct {
@@ -47,7 +52,7 @@ type counts struct {
 	limit, open, paused atomic.Int64
 	oldest              atomic.Int64 // unix nanoseconds, 0 for none
 	lastSuccess         atomic.Int64 // unix nanoseconds, 0 for never
-	parked              atomic.Int64 // rows made because the window was full
+	parked              atomic.Int64 // rows made because the window or the memory was full
 }
 
 func (r *Router) newSubscriber(t *topic, i int, p *pipelines.Sink, sink Sink, logger *slog.Logger) *subscriber {
@@ -55,7 +60,7 @@ func (r *Router) newSubscriber(t *topic, i int, p *pipelines.Sink, sink Sink, lo
 	return &subscriber{
 		name: name, owner: "sink:" + name, index: i, plan: p, sink: sink, topic: t, log: r.log, shared: r.can.Shared, rows: r.rows(),
 		clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
-		fed: make(chan struct{}, 1), prefix: withLength(withLength(nil, t.name), p.Name),
+		fed: NewBell(), prefix: withLength(withLength(nil, t.name), p.Name),
 	}
 }
 
@@ -126,7 +131,7 @@ func (t *task) kept(state event.ExceptionState, reason event.Reason, next time.T
 // dead counts a dead letter and tells about it; equal ones that follow closely are folded into one line.
 func (s *subscriber) dead(id string, x *event.Exception) {
 	s.counts.dead[reasonIndex(x.Reason)].Add(1)
-	if hidden, ok := s.guard.fold.allow(s.clock.Now(), string(x.Reason)+x.Error); ok {
+	if hidden, ok := s.folds.dead.allow(s.clock.Now(), string(x.Reason)+x.Error); ok {
 		s.logger.Warn("dead letter", "event_id", id, "reason", x.Reason, "status", x.Status, "attempts", x.Attempts,
 			"err", x.Error, "folded", hidden)
 	}
@@ -154,7 +159,7 @@ func (s *subscriber) open(stop, work context.Context) error {
 		if stop.Err() != nil {
 			return context.Cause(stop)
 		}
-		if hidden, ok := s.guard.fold.allow(s.clock.Now(), err.Error()); ok {
+		if hidden, ok := s.folds.opens.allow(s.clock.Now(), err.Error()); ok {
 			s.logger.Warn("the sink cannot be opened", "err", err, "folded", hidden)
 		}
 		if err := wait(stop, s.clock, min(backoff(s.plan.Retry, n, 0, 1), s.longestPause())); err != nil {

@@ -216,7 +216,7 @@ func TestBreakerOff(t *testing.T) {
 
 func TestRing(t *testing.T) {
 	entry := func(o event.Offset, size int) *shaped {
-		return &shaped{offset: o, event: event.Event{Data: make([]byte, size)}}
+		return &shaped{offset: o, size: int64(size)}
 	}
 	has := func(r *ring, o event.Offset) bool { return r.get([]event.Record{{Offset: o}})[0] != nil }
 	r := newRing(10 * (ringOverhead + 1000))
@@ -292,4 +292,24 @@ func TestMetricsOfANameAgree(t *testing.T) {
 	if len(labels) != 18 {
 		t.Errorf("%d names", len(labels))
 	}
+}
+
+// An entry of the ring must not keep more of the log alive than it weighs: its texts share the memory of the whole event.
+func TestWeightOfWhatIsLeftOut(t *testing.T) {
+	play(t, func(s *scene) {
+		s.stage(func(ev *event.Event) (bool, string, error) {
+			ev.Data = nil
+			return ev.ID != "dropped", "", nil
+		}, "")
+		shaper := newShaper(s.pipeline())
+		shape := func(id string) *shaped {
+			return shaper.all(&event.Record{Offset: 1, Event: event.Event{ID: id, Source: "/s", Data: make([]byte, 1<<20)}}, nil, nil)
+		}
+		if got := shape("emptied").weight(); got < 1<<20 {
+			t.Errorf("an event that was emptied weighs %d", got)
+		}
+		if got := shape("dropped"); got.id != "" || got.source != "" || got.weight() != ringOverhead {
+			t.Errorf("of a dropped event is left %q %q, %d bytes", got.source, got.id, got.weight())
+		}
+	})
 }

@@ -3,7 +3,6 @@ package router
 import (
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/pipelines"
@@ -27,8 +26,7 @@ type step struct {
 	effect      pipelines.OnError // what becomes of an event at which it fails
 
 	dropped, lacking, errors atomic.Int64
-	told                     time.Time // of the last log line about a missing field; the runner's alone
-	hidden                   int       // lines not written since
+	fold                     fold // of the lines about missing fields; the runner's alone
 }
 
 func newTally(p *pipelines.Pipeline, clock event.Clock, logger *slog.Logger) *tally {
@@ -57,20 +55,16 @@ func (t *tally) failed(i int) {
 	}
 }
 
-// missing counts a decision that met a missing field, and names the field in one log line per step and 10 s.
+// missing counts a decision that met a missing field, and names the field in a folded log line.
 func (t *tally) missing(i int, field string) {
 	if t == nil {
 		return
 	}
 	s := &t.steps[i]
 	s.lacking.Add(1)
-	now := t.clock.Now()
-	if !s.told.IsZero() && now.Sub(s.told) < foldEqual {
-		s.hidden++
-		return
+	if hidden, ok := s.fold.allow(t.clock.Now(), field); ok {
+		t.logger.Info("a decision met a missing field", "stage", s.stage, "sink", s.sink, "field", field, "folded", hidden)
 	}
-	t.logger.Info("a decision met a missing field", "stage", s.stage, "sink", s.sink, "field", field, "folded", s.hidden)
-	s.told, s.hidden = now, 0
 }
 
 // settled counts what a batch of shaped events came to.
