@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/millrace-run/millrace/event"
 )
 
@@ -55,6 +57,40 @@ func BenchmarkScan(b *testing.B) {
 	}
 }
 
+// BenchmarkFields fetches the three fields of a rule and checks the whole: by our scanner, and by gjson, which needs a pass for the
+// check and one for each field. See docs/decisions/0002-own-json-scanner.md.
+func BenchmarkFields(b *testing.B) {
+	data := benchEvent().Data
+	names := []string{"amount", "currency", "channel"}
+	b.Run("own", func(b *testing.B) {
+		root := &want{slot: -1}
+		for i, name := range names {
+			root.members = append(root.members, &member{name: name, id: i, next: &want{slot: i}})
+		}
+		s := scanner{spans: make([]span, len(names)), seen: make([]bool, len(names))}
+		b.ReportAllocs()
+		for b.Loop() {
+			clear(s.seen)
+			if s.scan(data, root) != nil || s.spans[2].start == 0 {
+				b.Fatal("not found")
+			}
+		}
+	})
+	b.Run("gjson", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if !gjson.ValidBytes(data) {
+				b.Fatal("not JSON")
+			}
+			for _, name := range names {
+				if !gjson.GetBytes(data, name).Exists() {
+					b.Fatal("not found")
+				}
+			}
+		}
+	})
+}
+
 func BenchmarkTemplate(b *testing.B) {
 	t, err := CompileTemplate(`Order {{ data.order_id }} of {{ data.customer.name ?? "customer" }}: {{ data.amount }}`, Options{})
 	if err != nil {
@@ -70,10 +106,7 @@ func BenchmarkTemplate(b *testing.B) {
 }
 
 func BenchmarkSet(b *testing.B) {
-	op, err := Set([]Assignment{{"data.total_cents", mustCompile(b, `int(data.amount * 100)`)}, {"subject", mustCompile(b, `data.order_id`)}})
-	if err != nil {
-		b.Fatal(err)
-	}
+	op := set(b, `data.total_cents = int(data.amount * 100)`, `subject = data.order_id`)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := op(benchEventCopy()); err != nil {

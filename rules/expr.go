@@ -172,10 +172,14 @@ func (x *Expr) eval(r *run) (any, error) {
 	return nil, x.failure(file.Location{}, err.Error())
 }
 
-// failure is the error of an evaluation.
+// failure is the error of an evaluation. It goes into logs, dead letters and answers, so it does not quote a template, whose literal
+// text may hold a secret. In an expression by itself nothing is substituted.
 func (x *Expr) failure(at file.Location, problem string) *Error {
 	e := x.text.fault(at, problem, "")
-	e.Problem = fmt.Sprintf("%s, at %d:%d of %s", problem, e.Line, e.Col, shorten(x.text.whole))
+	e.Problem = fmt.Sprintf("%s, at %d:%d", problem, e.Line, e.Col)
+	if x.text.whole == x.text.src {
+		e.Problem += " of " + shorten(x.text.src)
+	}
 	return e
 }
 

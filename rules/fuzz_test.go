@@ -11,7 +11,8 @@ var seeds = []string{
 	`data.total > 0`, `data.x ?? 1`, `not (data.a.b[0]["c"] in [1, 2])`, `all(data.items, .qty > 0 && #.price < 5)`,
 	`let x = data; x.a + 1`, `if data.a { 1 } else { [2, {a: 3}] }`, `data | keys() | sort("desc")`, `reduce(1..10, #acc + #, 0)`,
 	`received.Format("2006") + string(time - received)`, `topic(type, "a.*.#")`, `sum(data.items, .qty * 1.10)`, `"a" matches data.p`,
-	`data.a?.b ?? ext.c`, `groupBy(data.items, .sku)`, `findLast(data.items, # == nil)`, `data.items[-1:][0]`, `b"x"`, `1 < data.a <= 3`,
+	`data.a?.b ?? ext.c`, `groupBy(data.items, .sku)`, `findLast(data.items, # == nil)`,
+	`data.items[-1:][0]`, `b"x"`, `1 < data.a <= 3`,
 	`timezone("UTC")`, `date("2026-01-01").AddDate(0, 1, 0)`, `$env`, `env("A")`, `#`, `{`, `"`, `data.`, `- -1`, `2 ** 1000 ** 1000`,
 	`replace(data.s, "", data.s)`, `flatten([[1], [2, [3]]])`, `toPairs({a: 1}) | fromPairs()`, `bitshl(1, 100)`, `1e400`, `0x`, "`",
 }

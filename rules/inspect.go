@@ -154,7 +154,8 @@ func (in *inspector) call(n *ast.Node, c *ast.CallNode) (done bool, err error) {
 func knownMethod(c *ast.CallNode, name string) error {
 	m, ok := methods[name]
 	if !ok {
-		return &located{c.Location(), fmt.Sprintf("unknown method %q", name), hintFrom(name, sortedNames(methods), "methods of times and durations")}
+		return &located{c.Location(), fmt.Sprintf("unknown method %q", name),
+			hintFrom(name, sortedNames(methods), "methods of times and durations")}
 	}
 	if len(c.Arguments) != m.args {
 		return &located{c.Location(), fmt.Sprintf("%s takes %s, not %d", name, plural(m.args), len(c.Arguments)), ""}

@@ -57,14 +57,15 @@ func parseTarget(path string) (target, *Error) {
 	case base == "ext" && len(steps) == 1 && !steps[0].item:
 		t.extension = steps[0].name
 		if !validExtensionName(t.extension) {
-			return refuse(nil, "no extension attribute can have this name", "the names of extensions have only lower-case letters and digits")
+			return refuse(nil, "no extension attribute can have this name",
+				"the names of extensions have only lower-case letters and digits")
 		}
 	case isAttribute && attr != attrReceived && len(steps) == 0:
 		t.attribute = &attr
 	case base == "received":
 		return refuse(nil, "when the event was accepted cannot be changed", "")
 	default:
-		return refuse(nil, "not a part of an event", hintFrom(base, targets, "parts are"))
+		return refuse(nil, "not a part of an event", hintFrom(base, targets, "parts"))
 	}
 	return t, nil
 }

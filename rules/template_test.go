@@ -104,3 +104,16 @@ func TestTemplateErrors(t *testing.T) {
 		}
 	}
 }
+
+// The literal text around an expression often holds a secret, and an error goes to logs, dead letters and clients.
+func TestErrorsDoNotQuoteTheTemplate(t *testing.T) {
+	for _, src := range []string{"Bearer s3cr3t {{ data.nothing }}", "{{ data.id - 1 }}s3cr3t", "s3cr3t{{ data.nothing + 1 }}"} {
+		tpl, err := CompileTemplate(src, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tpl.Render(&Input{Event: orderEvent()}); err == nil || strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("%q: got %v", src, err)
+		}
+	}
+}

@@ -18,11 +18,11 @@ import (
 
 // Config is what a user may set. The zero values of Method and Mode are not valid: begin with Defaults.
 type Config struct {
-	URL         rules.Template            `yaml:"url,required" doc:"where to send; path and query may hold {{ expressions }}"`
-	DenyPrivate bool                      `yaml:"deny_private" doc:"connect to public addresses only, whatever the host resolves to"`
-	Method      string                    `yaml:"method" doc:"POST, PUT, PATCH or DELETE"`
-	Mode        string                    `yaml:"mode" doc:"binary: data as body; structured: CloudEvent in JSON; data: no attributes"`
-	Headers     map[string]rules.Template `yaml:"headers,secret" doc:"further headers by name; values may hold {{ expressions }}"`
+	URL         rules.Template            `yaml:"url,required" doc:"Where to send; path and query may hold {{ expressions }}."`
+	DenyPrivate bool                      `yaml:"deny_private" doc:"Connect to public addresses only, whatever the host resolves to."`
+	Method      string                    `yaml:"method" doc:"POST, PUT, PATCH or DELETE."`
+	Mode        string                    `yaml:"mode" doc:"binary: data as body; structured: CloudEvent in JSON; data: no attributes."`
+	Headers     map[string]rules.Template `yaml:"headers,secret" doc:"Further headers by name; values may hold {{ expressions }}."`
 }
 
 // The values of Mode.
@@ -180,6 +180,9 @@ func checkHeaders(set map[string]rules.Template, mode string) ([]header, error) 
 		if err != nil {
 			errs = append(errs, keyError("headers."+name, err))
 			continue
+		}
+		if canonical == "X-Idempotency-Key" {
+			canonical = strings.ToLower(canonical) // for the same reason as keyHeader
 		}
 		headers = append(headers, header{name: canonical, value: set[name]})
 	}

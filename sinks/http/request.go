@@ -26,7 +26,7 @@ func (s *Sink) request(ctx context.Context, d event.Delivery) (*nethttp.Request,
 	in := &rules.Input{Event: d.Event}
 	u, err := s.render(in)
 	if err != nil {
-		return nil, fmt.Errorf("url: %w", withoutSource(err))
+		return nil, fmt.Errorf("url: %w", err)
 	}
 	h := nethttp.Header{}
 	body := s.content(h, d.Event)
@@ -34,7 +34,7 @@ func (s *Sink) request(ctx context.Context, d event.Delivery) (*nethttp.Request,
 	for _, set := range s.headers {
 		value, err := set.value.Render(in)
 		if err != nil {
-			return nil, fmt.Errorf("header %s: %w", set.name, withoutSource(err))
+			return nil, fmt.Errorf("header %s: %w", set.name, err)
 		}
 		h[set.name] = []string{value}
 	}
@@ -47,18 +47,6 @@ func (s *Sink) request(ctx context.Context, d event.Delivery) (*nethttp.Request,
 		return nil, err
 	}
 	return newRequest(ctx, s.method, u, h, body), nil
-}
-
-// withoutSource takes the template's text off its error and leaves what happened and where: a header's value or a query often
-// begins with a secret.
-func withoutSource(err error) error {
-	var e *rules.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	at := fmt.Sprintf(", at %d:%d", e.Line, e.Col)
-	problem, _, _ := strings.Cut(e.Problem, at+" of ")
-	return &rules.Error{Line: e.Line, Col: e.Col, Width: e.Width, Problem: strings.TrimSuffix(problem, at) + at, Hint: e.Hint}
 }
 
 // newRequest gives the request a body that can be had again, which lets the transport move on to another connection when the

@@ -50,7 +50,7 @@ type Sink struct {
 }
 
 // New checks the settings and returns the sink. It connects to nothing. Its error joins one *event.KeyError for each fault.
-func New(c Config) (*Sink, error) {
+func New(c Config, options ...Option) (*Sink, error) {
 	to, headers, err := c.check()
 	if err != nil {
 		return nil, err
@@ -63,6 +63,9 @@ func New(c Config) (*Sink, error) {
 		if s.fixed, err = s.parse(text); err != nil {
 			return nil, &event.KeyError{Key: "url", Err: err}
 		}
+	}
+	for _, o := range options {
+		o(s)
 	}
 	return s, nil
 }

@@ -14,20 +14,34 @@ const maxRetryAfter = time.Hour
 
 // verdict says what an answer means.
 func (s *Sink) verdict(answer *nethttp.Response, text []byte) error {
-	if isSuccess(answer.StatusCode) {
+	f := failureOf(s.to.host, answer.StatusCode)
+	if f == nil {
 		return nil
 	}
-	f := &event.Failure{
-		Class:  classOf(answer.StatusCode),
-		Status: answer.StatusCode,
-		Answer: text,
-		Err:    statusError(s.to.host, answer.StatusCode),
-	}
+	f.Answer = text
 	if f.Class == event.UnavailableClass {
-		f.After, f.Deferred = retryAfter(answer.Header.Get("Retry-After"), s.now())
-		f.Deferred = f.Deferred || answer.StatusCode == nethttp.StatusTooManyRequests
+		after, asked := retryAfter(answer.Header.Get("Retry-After"), s.now())
+		f.After, f.Deferred = after, f.Deferred || asked
 	}
 	return f
+}
+
+// StatusVerdict is the verdict of an answer with a status and nothing else; nil for success.
+func StatusVerdict(status int) error {
+	if f := failureOf("the sink", status); f != nil {
+		return f
+	}
+	return nil
+}
+
+// failureOf is what a status says by itself; nil for success.
+func failureOf(host string, status int) *event.Failure {
+	if isSuccess(status) {
+		return nil
+	}
+	return &event.Failure{
+		Class: classOf(status), Status: status, Deferred: status == nethttp.StatusTooManyRequests, Err: statusError(host, status),
+	}
 }
 
 // classOf sorts a status that is not a success. A status which speaks of the event makes it Permanent; one that speaks of the

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/rules"
 )
 
 // rawServer answers connections with a function and returns its URL. The function's connection is closed when it returns and at
@@ -205,17 +206,20 @@ func TestAttemptIsOneRequest(t *testing.T) {
 			_, _ = fmt.Fprint(c, "HTTP/1.1 204 No Content\r\n\r\n")
 		}
 	})
-	for _, data := range [][]byte{[]byte(`{"a":1}`), nil} {
+	for _, c := range []struct {
+		data []byte
+		set  string // one more header
+	}{{[]byte(`{"a":1}`), "X-More"}, {nil, "X-More"}, {[]byte(`{"a":1}`), "X-Idempotency-Key"}} {
 		requests.Store(0)
-		s := newSink(t, url)
+		s := newSink(t, url, func(o *Config) { o.Headers = map[string]rules.Template{c.set: template(t, "x")} })
 		d := order()
-		d.Event.Data = data
+		d.Event.Data = c.data
 		if err := send(t, s, d); err != nil {
 			t.Fatal(err)
 		}
 		failure(t, s, d, event.UnavailableClass)
 		if n := requests.Load(); n != 2 {
-			t.Errorf("data %q: %d requests for 2 attempts", data, n)
+			t.Errorf("data %q and %s: %d requests for 2 attempts", c.data, c.set, n)
 		}
 	}
 }

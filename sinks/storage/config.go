@@ -16,8 +16,8 @@ import (
 
 // Config is what a user may set. The zero value of Content is not valid: begin with Defaults.
 type Config struct {
-	Path    rules.Template `yaml:"path,required" doc:"the file, one event a line; may hold {{ expressions }}"`
-	Content string         `yaml:"content" doc:"event: a structured CloudEvent a line; data: the data as JSON; raw: the data as it is"`
+	Path    rules.Template `yaml:"path,required" doc:"The file, one event a line; may hold {{ expressions }}."`
+	Content string         `yaml:"content" doc:"event: a structured CloudEvent a line; data: the data as JSON; raw: the data as it is."`
 }
 
 // The values of Content.
