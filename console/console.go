@@ -6,12 +6,15 @@ package console
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/millrace-run/millrace/event"
 )
 
 // Instance is what the console shows and changes: one running Millrace. All methods are called concurrently.
@@ -26,8 +29,15 @@ type Instance interface {
 	DeadLetters(ctx context.Context, q Query) ([]DeadLetter, error)
 
 	// Redrive hands the selected dead letters to their sinks again and returns how many they were. Ids that are no dead
-	// letters (any more) are passed over.
+	// letters (any more) are passed over. An *UnknownError says that there is no such pipeline or sink.
 	Redrive(ctx context.Context, q Query) (int, error)
+
+	// Drop settles the selected dead letters for good, those of pipelines and sinks that the configuration no longer has too, and
+	// returns how many they were. Ids and errors are as for Redrive.
+	Drop(ctx context.Context, q Query) (int, error)
+
+	// Subscriptions says how all subscriptions stand, by pipeline and sink, those that were removed from the configuration too.
+	Subscriptions(ctx context.Context) ([]Subscription, error)
 }
 
 // Query selects dead letters. Zero fields select all; those that are set must all hold.
@@ -35,8 +45,10 @@ type Query struct {
 	IDs      []int64
 	Pipeline string
 	Sink     string
+	Reasons  []string
 	After    int64 // ids greater than this
 	Limit    int   // at most so many; 0 is no limit
+	Event    bool  // with what was to be delivered, and what was answered; for lists only
 }
 
 // DeadLetter is an event that could not be delivered, as people and programs see it.
@@ -52,7 +64,22 @@ type DeadLetter struct {
 	Attempts  int        `json:"attempts"` // all, counted or not
 	FirstAt   *time.Time `json:"first_at"` // UTC; null when there was no attempt
 	LastAt    *time.Time `json:"last_at"`
+
+	// Event and Answer are there only when they were asked for.
+	Event  json.RawMessage `json:"event,omitempty"`  // a structured CloudEvent; null when it cannot be read any more
+	Answer *string         `json:"answer,omitempty"` // the first KiB of the last answer
 }
+
+// Reasons are the words that a dead letter's reason can be.
+func Reasons() []string {
+	return []string{string(event.ReasonPermanent), string(event.ReasonAttempts), string(event.ReasonAge), string(event.ReasonOnError)}
+}
+
+// UnknownError says that a selection names what there is not, and what there is.
+type UnknownError struct{ Detail string }
+
+// Error is the detail.
+func (e *UnknownError) Error() string { return e.Detail }
 
 // Options are the settings of a console.
 type Options struct {
@@ -106,8 +133,10 @@ func (c *console) table() []route {
 		{"GET", "/livez", "200 while the process answers", c.livez},
 		{"GET", "/readyz", "200 when everything runs, else 503; ?verbose says why not", c.readyz},
 		{"GET", "/metrics", "numbers for Prometheus", c.metrics.ServeHTTP},
-		{"GET", "/api/v1/dead-letters", "dead letters; ?pipeline= &sink= &id= &after= &limit=", c.listDead},
-		{"POST", "/api/v1/dead-letters/redrive", `{"ids":[1,2]} or {"all":true,"pipeline":"…","sink":"…"}`, c.redrive},
+		{"GET", "/api/v1/dead-letters", "dead letters; ?pipeline= &sink= &reason= &id= &after= &limit= &event=true", c.listDead},
+		{"POST", "/api/v1/dead-letters/redrive", `{"ids":[1,2]} or {"all":true,"pipeline":"…","sink":"…","reasons":["age"]}`, c.redrive},
+		{"POST", "/api/v1/dead-letters/drop", "the same: they are settled for good", c.drop},
+		{"GET", "/api/v1/subscriptions", "how far each sink has come; ?pipeline= &sink=", c.listSubscriptions},
 	}
 }
 

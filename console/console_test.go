@@ -20,6 +20,8 @@ import (
 type instance struct {
 	reasons []string
 	letters []console.DeadLetter
+	subs    []console.Subscription
+	changed string // what was done to dead letters
 	asked   console.Query
 	err     error
 }
@@ -39,8 +41,17 @@ func (i *instance) DeadLetters(_ context.Context, q console.Query) ([]console.De
 }
 
 func (i *instance) Redrive(_ context.Context, q console.Query) (int, error) {
-	i.asked = q
+	i.asked, i.changed = q, "redriven"
 	return len(i.letters), i.err
+}
+
+func (i *instance) Drop(_ context.Context, q console.Query) (int, error) {
+	i.asked, i.changed = q, "dropped"
+	return len(i.letters), i.err
+}
+
+func (i *instance) Subscriptions(context.Context) ([]console.Subscription, error) {
+	return i.subs, i.err
 }
 
 // ask sends one request to a console of in and returns the answer with its body.
@@ -85,7 +96,8 @@ func TestHealth(t *testing.T) {
 
 func TestIndexNamesEveryPath(t *testing.T) {
 	_, body := ask(t, &instance{}, "GET", "/", "")
-	for _, path := range []string{"/livez", "/readyz", "/metrics", "/api/v1/dead-letters", "/api/v1/dead-letters/redrive"} {
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/api/v1/dead-letters", "/api/v1/dead-letters/redrive",
+		"/api/v1/dead-letters/drop", "/api/v1/subscriptions"} {
 		if !strings.Contains(body, path) {
 			t.Errorf("the page does not name %s:\n%s", path, body)
 		}
@@ -137,6 +149,14 @@ func TestDeadLettersQuery(t *testing.T) {
 		{"?after=-1", 400, console.Query{}},
 		{"?id=x", 400, console.Query{}},
 		{"?pipelin=orders", 400, console.Query{}},
+		{"?reason=age&reason=on_error", 200, console.Query{Reasons: []string{"age", "on_error"}, Limit: console.DefaultPage}},
+		{"?reason=aged", 400, console.Query{}},
+		{"?reason=", 400, console.Query{}},
+		{"?event=true", 200, console.Query{Event: true, Limit: console.MaxEvents}},
+		{"?event=true&limit=3&id=9", 200, console.Query{Event: true, IDs: []int64{9}, Limit: 3}},
+		{"?event=true&limit=17", 400, console.Query{}},
+		{"?event=false", 200, console.Query{Limit: console.DefaultPage}},
+		{"?event=yes", 400, console.Query{}},
 	} {
 		in := &instance{}
 		res, body := ask(t, in, "GET", "/api/v1/dead-letters"+c.query, "")
@@ -160,7 +180,22 @@ func TestDeadLettersNamesTheNextPage(t *testing.T) {
 	}
 }
 
-func TestRedrive(t *testing.T) {
+// Event and answer are there when they were asked for, also when they are empty.
+func TestDeadLettersWithTheirEvents(t *testing.T) {
+	whole := oneLetter[0]
+	whole.Event, whole.Answer = json.RawMessage(`{"specversion":"1.0","id":"o-1","data":{"a":1.00}}`), new("")
+	_, body := ask(t, &instance{letters: []console.DeadLetter{whole}}, "GET", "/api/v1/dead-letters?id=7&event=true", "")
+	if want := `,"event":{"specversion":"1.0","id":"o-1","data":{"a":1.00}},"answer":""}]` + "\n"; !strings.HasSuffix(body, want) {
+		t.Errorf("%s does not end in %s", body, want)
+	}
+	whole.Event = json.RawMessage("null")
+	if _, body = ask(t, &instance{letters: []console.DeadLetter{whole}}, "GET", "/api/v1/dead-letters?event=true", ""); !strings.Contains(body, `"event":null,`) {
+		t.Errorf("an event that cannot be read: %s", body)
+	}
+}
+
+// A redrive and a drop take the same selection.
+func TestRedriveAndDrop(t *testing.T) {
 	const json = "application/json"
 	for _, c := range []struct {
 		name, contentType, body string
@@ -173,6 +208,9 @@ func TestRedrive(t *testing.T) {
 		{"nothing said", json, `{}`, 400, console.Query{}},
 		{"ids and all", json, `{"ids":[1],"all":true}`, 400, console.Query{}},
 		{"ids of a sink", json, `{"ids":[1],"sink":"payments"}`, 400, console.Query{}},
+		{"all of a reason", json, `{"all":true,"reasons":["age","attempts"]}`, 200, console.Query{Reasons: []string{"age", "attempts"}}},
+		{"ids of a reason", json, `{"ids":[7],"reasons":["age"]}`, 200, console.Query{IDs: []int64{7}, Reasons: []string{"age"}}},
+		{"no reason", json, `{"all":true,"reasons":["aged"]}`, 400, console.Query{}},
 		{"misspelled", json, `{"all":true,"pipelin":"orders"}`, 400, console.Query{}},
 		{"two values", json, `{"all":true}{}`, 400, console.Query{}},
 		{"no JSON", json, `all`, 400, console.Query{}},
@@ -180,24 +218,29 @@ func TestRedrive(t *testing.T) {
 		{"plain text", "text/plain", `{"all":true}`, 415, console.Query{}},
 		{"too large", json, `{"sink":"` + strings.Repeat("x", 1<<20) + `"}`, 413, console.Query{}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			in := &instance{letters: oneLetter}
-			res, body := ask(t, in, "POST", "/api/v1/dead-letters/redrive", c.body, "Content-Type", c.contentType)
-			if res.StatusCode != c.status {
-				t.Fatalf("%d %s", res.StatusCode, body)
-			}
-			if c.status == 200 && body != `{"redriven":1}`+"\n" {
-				t.Errorf("answered %s", body)
-			}
-			if d := cmp.Diff(c.want, in.asked); d != "" {
-				t.Error(d)
-			}
-		})
+		for path, done := range map[string]string{"redrive": "redriven", "drop": "dropped"} {
+			t.Run(c.name+"/"+path, func(t *testing.T) {
+				in := &instance{letters: oneLetter}
+				res, body := ask(t, in, "POST", "/api/v1/dead-letters/"+path, c.body, "Content-Type", c.contentType)
+				if res.StatusCode != c.status {
+					t.Fatalf("%d %s", res.StatusCode, body)
+				}
+				if c.status == 200 && (body != `{"`+done+`":1}`+"\n" || in.changed != done) {
+					t.Errorf("answered %s, and they were %s", body, in.changed)
+				}
+				if c.status != 200 && in.changed != "" {
+					t.Errorf("they were %s", in.changed)
+				}
+				if d := cmp.Diff(c.want, in.asked); d != "" {
+					t.Error(d)
+				}
+			})
+		}
 	}
 }
 
 func TestRefusals(t *testing.T) {
-	const redrive, all = "/api/v1/dead-letters/redrive", `{"all":true}`
+	const redrive, drop, all = "/api/v1/dead-letters/redrive", "/api/v1/dead-letters/drop", `{"all":true}`
 	asJSON := []string{"Content-Type", "application/json"}
 	for _, c := range []struct {
 		name, method, path string
@@ -208,6 +251,10 @@ func TestRefusals(t *testing.T) {
 		{"a path with a slash more", "GET", "/livez/", nil, 404},
 		{"wrong method", "POST", "/livez", nil, 405},
 		{"redrive by a link", "GET", redrive, nil, 405},
+		{"drop by a link", "GET", drop, nil, 405},
+		{"drop by another site", "POST", drop, append(asJSON, "Sec-Fetch-Site", "cross-site"), 403},
+		{"a change of subscriptions", "POST", "/api/v1/subscriptions", asJSON, 405},
+		{"subscriptions by another name", "GET", "/api/v1/subscriptions?sinks=payments", nil, 400},
 		{"foreign name", "GET", "/livez", []string{"Host", "rebind.example.com:8081"}, 403},
 		{"no name", "GET", "/livez", []string{"Host", ""}, 403},
 		{"page of another site", "POST", redrive, append(asJSON, "Sec-Fetch-Site", "cross-site"), 403},
@@ -253,6 +300,7 @@ func TestFailureOfTheInstance(t *testing.T) {
 	in := &instance{err: errors.New("the outbox is closed")}
 	for _, res := range []func() (*http.Response, string){
 		func() (*http.Response, string) { return ask(t, in, "GET", "/api/v1/dead-letters", "") },
+		func() (*http.Response, string) { return ask(t, in, "GET", "/api/v1/subscriptions", "") },
 		func() (*http.Response, string) {
 			return ask(t, in, "POST", "/api/v1/dead-letters/redrive", `{"all":true}`, "Content-Type", "application/json")
 		},
@@ -260,6 +308,15 @@ func TestFailureOfTheInstance(t *testing.T) {
 		if r, body := res(); r.StatusCode != 503 || !strings.Contains(body, "the outbox is closed") {
 			t.Errorf("%d %s", r.StatusCode, body)
 		}
+	}
+}
+
+// What the configuration does not have is the caller's mistake, not a failure that passes.
+func TestRedriveOfAnUnknownSink(t *testing.T) {
+	in := &instance{err: &console.UnknownError{Detail: "there is no such sink"}}
+	res, body := ask(t, in, "POST", "/api/v1/dead-letters/redrive", `{"all":true,"sink":"nobody"}`, "Content-Type", "application/json")
+	if res.StatusCode != 400 || !strings.Contains(body, `"detail":"there is no such sink"`) {
+		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
 

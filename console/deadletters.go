@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,13 +9,17 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 )
 
-// A page of dead letters holds DefaultPage unless the request says otherwise, and never more than MaxPage.
+// A page of dead letters holds DefaultPage unless the request says otherwise, and never more than MaxPage. With their events,
+// which may be large, it holds at most MaxEvents.
 const (
 	DefaultPage = 100
 	MaxPage     = 1000
+	MaxEvents   = 16
 )
 
 const maxBody = 1 << 20
@@ -52,6 +57,12 @@ func parseQuery(v url.Values) (Query, error) {
 			}
 		}
 	}
+	if q.Event && q.Limit > MaxEvents {
+		if v.Has("limit") {
+			return Query{}, fmt.Errorf("limit: with events it is from 1 to %d", MaxEvents)
+		}
+		q.Limit = MaxEvents
+	}
 	return q, nil
 }
 
@@ -63,11 +74,20 @@ func (q *Query) set(name, value string) error {
 	case "sink":
 		q.Sink = value
 		return nil
+	case "reason":
+		q.Reasons = append(q.Reasons, value)
+		return checkReasons(q.Reasons)
+	case "event":
+		q.Event = value == "true"
+		if !q.Event && value != "false" {
+			return fmt.Errorf("event: %q is neither true nor false", value)
+		}
+		return nil
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	switch {
 	case name != "id" && name != "after" && name != "limit":
-		return fmt.Errorf("unknown parameter %q; there are pipeline, sink, id, after and limit", name)
+		return fmt.Errorf("unknown parameter %q; there are pipeline, sink, reason, id, after, limit and event", name)
 	case err != nil || n < 0:
 		return fmt.Errorf("%s: %q is not a number from 0 on", name, value)
 	case name == "id":
@@ -82,17 +102,34 @@ func (q *Query) set(name, value string) error {
 	return nil
 }
 
-// Selection is the body of a redrive: ids, or all, which pipeline and sink may narrow.
+// checkReasons refuses words that are no reasons: a filter that is misspelled must not select nothing, or everything, in silence.
+func checkReasons(words []string) error {
+	for _, w := range words {
+		if !slices.Contains(Reasons(), w) {
+			return fmt.Errorf("reason: %q is none; there are %s", w, strings.Join(Reasons(), ", "))
+		}
+	}
+	return nil
+}
+
+// Selection is the body of a redrive or a drop: ids, or all, which pipeline and sink may narrow. Reasons narrow either: a large
+// change is made in pieces of ids that were listed, and those which have died anew for another reason are not meant.
 type Selection struct {
-	IDs      []int64 `json:"ids,omitempty"`
-	All      bool    `json:"all,omitempty"`
-	Pipeline string  `json:"pipeline,omitempty"`
-	Sink     string  `json:"sink,omitempty"`
+	IDs      []int64  `json:"ids,omitempty"`
+	All      bool     `json:"all,omitempty"`
+	Pipeline string   `json:"pipeline,omitempty"`
+	Sink     string   `json:"sink,omitempty"`
+	Reasons  []string `json:"reasons,omitempty"`
 }
 
 // Redriven is the answer to a redrive.
 type Redriven struct {
 	Redriven int `json:"redriven"`
+}
+
+// Dropped is the answer to a drop.
+type Dropped struct {
+	Dropped int `json:"dropped"`
 }
 
 // Query checks s and returns what it selects: an empty selection selects nothing by mistake, so all must be said.
@@ -105,10 +142,21 @@ func (s Selection) Query() (Query, error) {
 	case !s.All && (s.Pipeline != "" || s.Sink != ""):
 		return Query{}, errors.New("pipeline and sink narrow all, not ids")
 	}
-	return Query{IDs: s.IDs, Pipeline: s.Pipeline, Sink: s.Sink}, nil
+	return Query{IDs: s.IDs, Pipeline: s.Pipeline, Sink: s.Sink, Reasons: s.Reasons}, checkReasons(s.Reasons)
 }
 
 func (c *console) redrive(w http.ResponseWriter, r *http.Request) {
+	c.change(w, r, "redriven", c.Instance.Redrive, func(n int) any { return Redriven{n} })
+}
+
+func (c *console) drop(w http.ResponseWriter, r *http.Request) {
+	c.change(w, r, "dropped", c.Instance.Drop, func(n int) any { return Dropped{n} })
+}
+
+// change does to the dead letters that the body selects what do does, and answers with what answer makes of their number.
+func (c *console) change(
+	w http.ResponseWriter, r *http.Request, done string, do func(context.Context, Query) (int, error), answer func(int) any,
+) {
 	// A form of another site cannot send this type without asking first, which the console never allows.
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		problem(w, http.StatusUnsupportedMediaType, "send JSON with -H 'Content-Type: application/json'")
@@ -124,12 +172,17 @@ func (c *console) redrive(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	n, err := c.Instance.Redrive(r.Context(), q)
-	if err != nil {
-		problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d redriven, then: %v", n, err))
+	n, err := do(r.Context(), q)
+	var unknown *UnknownError
+	switch {
+	case errors.As(err, &unknown):
+		problem(w, http.StatusBadRequest, unknown.Detail)
+		return
+	case err != nil:
+		problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d %s, then: %v", n, done, err))
 		return
 	}
-	writeJSON(w, Redriven{n})
+	writeJSON(w, answer(n))
 }
 
 // readJSON decodes a body of exactly one value without unknown members; on an error it returns the status to answer with.

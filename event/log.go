@@ -63,7 +63,7 @@ type Capabilities struct {
 	Shared    bool // all subscriptions of a topic see the same offsets, in the same order
 	Ordered   bool // a subscription gets its records in the order of their commits
 	Stateful  bool // State returns what was committed
-	Dead      bool // dead letters are kept, listed and redriven
+	Dead      bool // dead letters are kept, listed, redriven and dropped
 	Reopening bool // a subscription goes on where it was after the log was closed and opened again
 }
 
@@ -153,10 +153,12 @@ type DeadLetter struct {
 	Exceptional
 }
 
-// DeadQuery selects dead letters; zero fields select all. After and Limit page through them by ID.
+// DeadQuery selects dead letters; zero fields select all, those that are set must all hold. After and Limit page through them
+// by ID.
 type DeadQuery struct {
 	IDs           []int64
 	Subscriptions []string
+	Reasons       []Reason
 	After         int64
 	Limit         int
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/millrace-run/millrace/event"
 )
@@ -23,7 +24,7 @@ func (b *Outbox) DeadLetters(ctx context.Context, q event.DeadQuery) ([]event.De
 		if q.Limit > 0 {
 			limit = min(limit, q.Limit-len(letters))
 		}
-		piece, err := b.deadPiece(ctx, q, limit)
+		piece, err := b.readDead(ctx, q, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -35,7 +36,7 @@ func (b *Outbox) DeadLetters(ctx context.Context, q event.DeadQuery) ([]event.De
 	}
 }
 
-func (b *Outbox) deadPiece(ctx context.Context, q event.DeadQuery, limit int) (letters []event.DeadLetter, err error) {
+func (b *Outbox) readDead(ctx context.Context, q event.DeadQuery, limit int) (letters []event.DeadLetter, err error) {
 	where, args := b.deadWhere(q)
 	err = b.readers.with(ctx, func(c *conn) error {
 		return c.each("SELECT "+rowColumns+", id, subscription FROM deliveries WHERE "+where+" ORDER BY id LIMIT ?",
@@ -84,6 +85,12 @@ func (b *Outbox) deadWhere(q event.DeadQuery) (where string, args []driver.Value
 		where += " AND subscription IN (SELECT value FROM json_each(?))"
 		args = append(args, numbers(ids))
 	}
+	if len(q.Reasons) > 0 {
+		where += " AND reason IN (?" + strings.Repeat(", ?", len(q.Reasons)-1) + ")"
+		for _, r := range q.Reasons {
+			args = append(args, string(r))
+		}
+	}
 	return where, args
 }
 
@@ -115,49 +122,79 @@ func (b *Outbox) byID(id int64) *subscription {
 // Redrive gives the selected dead letters back to their subscriptions, in pieces of bulkRows. Attempts stay; the counted ones
 // and the first attempt begin anew. An error tells how many were given back before it.
 func (b *Outbox) Redrive(ctx context.Context, q event.DeadQuery) (int, error) {
-	redriven := 0
+	return b.inPieces(ctx, q, func(ctx context.Context, p deadPiece) error {
+		now := b.clock.Now().UTC()
+		return b.do(ctx, func(c *conn) (func(), error) {
+			touched := map[int64]bool{}
+			err := p.change(c, "UPDATE deliveries SET state = 1, reason = 'redrive', counted = 0, first_at = 0, next_at = ?",
+				touched, now.UnixNano())
+			return func() { b.due(touched, now) }, err
+		})
+	})
+}
+
+// due tells subscriptions that they have rows which are due.
+func (b *Outbox) due(ids map[int64]bool, at time.Time) {
+	for id := range ids {
+		if s := b.byID(id); s != nil {
+			s.mu.Lock()
+			s.soonerLocked(at)
+			s.mu.Unlock()
+		}
+	}
+}
+
+// Drop deletes the rows of the selected dead letters, in pieces of bulkRows; that settles them, since the cursor has passed them
+// by. No reader knows anything of a dead row, so there is nothing to tell. An error tells how many were dropped before it.
+func (b *Outbox) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
+	return b.inPieces(ctx, q, func(ctx context.Context, p deadPiece) error {
+		return b.do(ctx, func(c *conn) (func(), error) {
+			return func() {}, p.change(c, "DELETE FROM deliveries", map[int64]bool{})
+		})
+	})
+}
+
+// deadPiece is what one transaction changes of the dead letters that a query selects, and what came of it.
+type deadPiece struct {
+	where string
+	args  []driver.Value
+	n     *int
+	last  *int64 // the greatest id
+}
+
+// inPieces calls change with pieces of what q selects until there are no more.
+func (b *Outbox) inPieces(ctx context.Context, q event.DeadQuery, change func(context.Context, deadPiece) error) (int, error) {
+	done := 0
 	for {
-		n, last, err := b.redrivePiece(ctx, q)
-		redriven += n
-		if err != nil || n == 0 || n == q.Limit {
-			return redriven, err
+		limit := bulkRows
+		if q.Limit > 0 {
+			limit = min(limit, q.Limit)
+		}
+		where, args := b.deadWhere(q)
+		n, last := 0, int64(0)
+		err := change(ctx, deadPiece{where, append(args, int64(limit)), &n, &last})
+		if err != nil {
+			return done, err // what was counted of this piece was rolled back
+		}
+		done += n
+		if n == 0 || n == q.Limit {
+			return done, nil
 		}
 		q.After = last
 		q.Limit = max(0, q.Limit-n)
 	}
 }
 
-func (b *Outbox) redrivePiece(ctx context.Context, q event.DeadQuery) (n int, last int64, err error) {
-	where, args := b.deadWhere(q)
-	limit := bulkRows
-	if q.Limit > 0 {
-		limit = min(limit, q.Limit)
-	}
-	now := b.clock.Now().UTC()
-	err = b.do(ctx, func(c *conn) (func(), error) {
-		n, last = 0, 0
-		touched := map[int64]bool{}
-		err := c.each(`UPDATE deliveries SET state = 1, reason = 'redrive', counted = 0, first_at = 0, next_at = ?
-				WHERE id IN (SELECT id FROM deliveries WHERE `+where+` ORDER BY id LIMIT ?) RETURNING id, subscription`,
-			func(columns []driver.Value) error {
-				n, last = n+1, max(last, columns[0].(int64))
-				touched[columns[1].(int64)] = true
-				return nil
-			}, append(append([]driver.Value{now.UnixNano()}, args...), int64(limit))...)
-		return func() {
-			for id := range touched {
-				if s := b.byID(id); s != nil {
-					s.mu.Lock()
-					s.soonerLocked(now)
-					s.mu.Unlock()
-				}
-			}
-		}, err
-	})
-	if err != nil {
-		n = 0 // what was counted was rolled back
-	}
-	return n, last, err
+// change runs a statement on the rows of the piece and notes their subscriptions. A transaction that is tried again begins anew.
+func (p deadPiece) change(c *conn, statement string, touched map[int64]bool, args ...driver.Value) error {
+	*p.n, *p.last = 0, 0
+	clear(touched)
+	return c.each(statement+" WHERE id IN (SELECT id FROM deliveries WHERE "+p.where+" ORDER BY id LIMIT ?) RETURNING id, subscription",
+		func(columns []driver.Value) error {
+			*p.n, *p.last = *p.n+1, max(*p.last, columns[0].(int64))
+			touched[columns[1].(int64)] = true
+			return nil
+		}, append(args, p.args...)...)
 }
 
 func (b *Outbox) readState(ctx context.Context, owner string) (map[string][]byte, error) {

@@ -23,6 +23,7 @@
 //	retry   ──outcome with a row───▶ retry     row updated (attempts, next_at)
 //	retry   ──outcome with a row───▶ dead      row updated
 //	dead    ──redrive──────────────▶ retry     row updated, next_at = now
+//	dead    ──drop─────────────────▶ settled   row deleted
 //
 // Bit and row change in the same transaction, so that an event is always in exactly one state. The cursor moves over offsets
 // whose bit is set, and over gaps: ranges that were appended while the subscription was not named in any configuration.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql/driver"
+	"errors"
 	"slices"
 
 	"github.com/millrace-run/millrace/event"
@@ -53,6 +54,9 @@ func (s *subscription) status(ctx context.Context) (event.SubscriptionStatus, er
 		return x, err
 	}
 	record, err := s.box.record(ctx, s.topic, oldest)
+	if errors.Is(err, errDamaged) {
+		return x, nil // nobody knows when it came; the other numbers stand
+	}
 	x.Oldest = record.Event.Received
 	return x, err
 }

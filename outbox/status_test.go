@@ -54,3 +54,35 @@ func TestStatus(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestStatusOfDamagedEvent: a segment that cannot be read takes the age of the oldest event away, and nothing else.
+func TestStatusOfDamagedEvent(t *testing.T) {
+	path := t.TempDir() + "/outbox.db"
+	o, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = o.Close() }()
+	if err := o.Configure(t.Context(), event.Layout{Topics: []event.Topic{{Name: "t", Subscriptions: []string{"t/"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	events := []event.Event{{ID: "e", Received: time.Unix(1000, 0)}}
+	if _, err := o.Commit(t.Context(), event.Commit{Appends: []event.Append{{Topic: "t", Events: events}}}); err != nil {
+		t.Fatal(err)
+	}
+	err = o.do(t.Context(), func(c *conn) (func(), error) { return func() {}, c.exec("UPDATE segments SET body = x'00'") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if o, err = Open(t.Context(), Options{Path: path}); err != nil { // what memory held is gone
+		t.Fatal(err)
+	}
+	got, err := o.Status(t.Context())
+	want := []event.SubscriptionStatus{{Name: "t/", Topic: "t", Head: 1, Lag: 1}} // named until a Configure says otherwise
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+}

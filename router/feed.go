@@ -228,6 +228,7 @@ func (f *feed) flush(work context.Context) error {
 func (f *feed) sleep(stop context.Context, at time.Time, answers chan *call) {
 	alarm, release := timer(f.clock, at)
 	defer release()
+	fed, woken := f.fed.C(), f.sub.Wake()
 	f.rest.sleep()
 	defer f.rest.wake()
 	select {
@@ -235,9 +236,9 @@ func (f *feed) sleep(stop context.Context, at time.Time, answers chan *call) {
 	case c := <-answers:
 		answers <- c // back in its place: the turn takes all that have come, and this goroutine is the only one that receives
 	case <-alarm:
-	case <-f.fed.C():
+	case <-fed:
 		f.more = true
-	case <-f.sub.Wake():
+	case <-woken:
 		f.woken()
 	}
 }

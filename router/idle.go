@@ -52,7 +52,8 @@ type rest struct {
 	slept   atomic.Pointer[chan struct{}] // see Router.Slept; nil while nobody asked
 }
 
-// sleep is called before a wait, and wake behind it, before anything is undone that belongs to the wait, such as its timer.
+// sleep is called before a wait, when its timer runs and its bells know that it begins; wake behind it, before anything of that is
+// undone.
 func (r *rest) sleep() {
 	r.turns.Add(1)
 	if c := r.slept.Load(); c != nil {

@@ -34,6 +34,11 @@ type Log interface {
 	// Redrive hands the selected dead letters to their subscriptions again and returns how many they were. Attempts are kept,
 	// counted failures and the first attempt begin anew.
 	Redrive(ctx context.Context, q event.DeadQuery) (int, error)
+
+	// Drop settles the selected dead letters for good, those of subscriptions that are no longer named too, and returns how many
+	// they were. Whether an event is a dead letter that q selects is decided at the moment it is dropped: one that a redrive took
+	// back in time stays. An error tells how many were dropped before it.
+	Drop(ctx context.Context, q event.DeadQuery) (int, error)
 }
 
 // Subscription is one reader of a topic. It lives in package event so that a log can satisfy Log without this package.

@@ -150,6 +150,18 @@ func (l *fakeLog) DeadLetters(context.Context, event.DeadQuery) ([]event.DeadLet
 	return dead, nil
 }
 
+func (l *fakeLog) Drop(context.Context, event.DeadQuery) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, s := range l.subs {
+		before := len(s.rows)
+		maps.DeleteFunc(s.rows, func(_ event.Offset, x event.Exception) bool { return x.State == event.Dead })
+		n += before - len(s.rows)
+	}
+	return n, nil
+}
+
 func (l *fakeLog) Redrive(context.Context, event.DeadQuery) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

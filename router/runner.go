@@ -54,12 +54,13 @@ func (r *runner) turn(stop, work context.Context) error {
 func (r *runner) sleep(stop context.Context) {
 	alarm, release := timer(r.clock, r.dues.alarm())
 	defer release()
+	woken := r.sub.Wake()
 	r.rest.sleep()
 	defer r.rest.wake()
 	select {
 	case <-stop.Done():
 	case <-alarm:
-	case <-r.sub.Wake():
+	case <-woken:
 		r.more = true
 		r.dues.woken()
 	}

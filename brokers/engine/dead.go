@@ -69,7 +69,8 @@ func (c *cemetery) selected(q event.DeadQuery) []*row {
 	var rows []*row
 	for _, r := range c.rows {
 		if r.id <= q.After || len(q.IDs) > 0 && !slices.Contains(q.IDs, r.id) ||
-			len(q.Subscriptions) > 0 && !slices.Contains(q.Subscriptions, r.sub.name) {
+			len(q.Subscriptions) > 0 && !slices.Contains(q.Subscriptions, r.sub.name) ||
+			len(q.Reasons) > 0 && !slices.Contains(q.Reasons, r.x.Reason) {
 			continue
 		}
 		rows = append(rows, r)
@@ -96,6 +97,20 @@ func (e *Engine) Redrive(ctx context.Context, q event.DeadQuery) (int, error) {
 		r.x.FirstAt, r.x.NextAt = time.Time{}, e.options.Clock.Now().UTC()
 		r.sub.waiting.add(r)
 		r.sub.signal()
+	}
+	return len(rows), nil
+}
+
+// Drop settles dead letters for good; over a broker their messages are acknowledged.
+func (e *Engine) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
+	if err := e.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer e.mu.Unlock()
+	rows := e.cemetery.selected(q)
+	for _, r := range rows {
+		e.cemetery.exhume(r)
+		r.sub.finish(r, true)
 	}
 	return len(rows), nil
 }

@@ -327,7 +327,8 @@ func (m *Memory) dead(q event.DeadQuery) []event.DeadLetter {
 	}
 	list = slices.DeleteFunc(list, func(d event.DeadLetter) bool {
 		return d.ID <= q.After || len(q.IDs) > 0 && !slices.Contains(q.IDs, d.ID) ||
-			len(q.Subscriptions) > 0 && !slices.Contains(q.Subscriptions, d.Subscription)
+			len(q.Subscriptions) > 0 && !slices.Contains(q.Subscriptions, d.Subscription) ||
+			len(q.Reasons) > 0 && !slices.Contains(q.Reasons, d.Exception.Reason)
 	})
 	slices.SortFunc(list, func(a, b event.DeadLetter) int { return cmp.Compare(a.ID, b.ID) })
 	if q.Limit > 0 && len(list) > q.Limit {
@@ -349,6 +350,19 @@ func (m *Memory) Redrive(ctx context.Context, q event.DeadQuery) (int, error) {
 		row.x.State, row.x.Reason, row.x.Counted = event.Retry, event.ReasonRedrive, 0
 		row.x.NextAt, row.x.FirstAt, row.handed = longAgo, time.Time{}, false
 		s.signal()
+	}
+	return len(list), nil
+}
+
+// Drop implements router.Log.
+func (m *Memory) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
+	if err := m.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	list := m.dead(q)
+	for _, d := range list {
+		delete(m.subs[d.Subscription].rows, d.Record.Offset)
 	}
 	return len(list), nil
 }

@@ -115,8 +115,10 @@ func (m *model) step() {
 	case n < 88:
 		m.now += m.rand.IntN(30)
 		m.dueSome(p, 1+m.rand.IntN(4))
-	case n < 94 && m.can.Dead:
+	case n < 92 && m.can.Dead:
 		m.redriveSome()
+	case n < 94 && m.can.Dead:
+		m.dropSome()
 	case n < 95:
 		m.note("%s is read by another", p.name)
 		m.flush()
@@ -246,15 +248,7 @@ func redriven(x []event.Exceptional) []event.Exceptional {
 
 // redriveSome redrives the same events in both, and takes them, so that their unknown times play no part later.
 func (m *model) redriveSome() {
-	m.flush()
-	real, ref := m.dead(event.DeadQuery{}), m.ref.dead(event.DeadQuery{})
-	var q, refQ event.DeadQuery
-	for _, d := range ref {
-		i := slices.IndexFunc(real, func(r event.DeadLetter) bool { return place(r) == place(d) })
-		if i >= 0 && m.rand.IntN(2) == 0 {
-			q.IDs, refQ.IDs = append(q.IDs, real[i].ID), append(refQ.IDs, d.ID)
-		}
-	}
+	q, refQ := m.someDead()
 	m.note("redrive %v", q.IDs)
 	if len(q.IDs) == 0 {
 		return
@@ -266,6 +260,32 @@ func (m *model) redriveSome() {
 	for _, p := range m.pairs {
 		m.dueSome(p, 1<<20)
 	}
+}
+
+// dropSome drops the same events in both.
+func (m *model) dropSome() {
+	q, refQ := m.someDead()
+	m.note("drop %v", q.IDs)
+	if len(q.IDs) == 0 {
+		return
+	}
+	m.drop(q, len(q.IDs))
+	if _, err := m.ref.Drop(m.Context(), refQ); err != nil {
+		m.Fatalf("drop in the model: %v", err)
+	}
+}
+
+// someDead selects about half of the dead letters, by the ids that each log gave them.
+func (m *model) someDead() (q, refQ event.DeadQuery) {
+	m.flush()
+	real, ref := m.dead(event.DeadQuery{}), m.ref.dead(event.DeadQuery{})
+	for _, d := range ref {
+		i := slices.IndexFunc(real, func(r event.DeadLetter) bool { return place(r) == place(d) })
+		if i >= 0 && m.rand.IntN(2) == 0 {
+			q.IDs, refQ.IDs = append(q.IDs, real[i].ID), append(refQ.IDs, d.ID)
+		}
+	}
+	return q, refQ
 }
 
 func place(d event.DeadLetter) string { return fmt.Sprintf("%s %09d", d.Subscription, d.Record.Offset) }

@@ -71,7 +71,7 @@ func needs(c ...capability) []capability { return c }
 func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		appending(), reading(), settling(), exceptions(), deadLetters(), committing(), states(), configuring(), closing(),
+		appending(), reading(), settling(), exceptions(), deadLetters(), dropping(), committing(), states(), configuring(), closing(),
 		restarting(), modeling(),
 	} {
 		all = append(all, part...)
