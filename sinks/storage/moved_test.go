@@ -13,17 +13,15 @@ func TestBelow(t *testing.T) {
 	t.Chdir(working)
 	folder := filepath.Join(working, "aside")
 	for path, want := range map[string]string{
-		"a.ndjson":                        "aside/a.ndjson",
-		"data/{{ id }}/b.ndjson":          "aside/data/..%2Fx/b.ndjson",
-		"./data/../c.ndjson":              "aside/c.ndjson",
-		"../up.ndjson":                    "aside/outside" + filepath.Dir(working) + "/up.ndjson",
-		"/var/log/d-{{ type }}.ndjson":    "aside/outside/var/log/d-t.ndjson",
-		working + "/e.ndjson":             "aside/e.ndjson",
-		"/root.ndjson":                    "aside/outside/root.ndjson",
-		working + "-other/f.ndjson":       "aside/outside" + working + "-other/f.ndjson",
-		"data/{{ 'f/g' }}.ndjson":         "aside/data/f%2Fg.ndjson",
-		"{{ id }}{{ id }}.ndjson":         "aside/%2E.%2Fx..%2Fx.ndjson",
-		"../../../../../../../far.ndjson": "aside/outside/far.ndjson",
+		"a.ndjson":                     "aside/a.ndjson",
+		"data/{{ type }}/b.ndjson":     "aside/data/t/b.ndjson",
+		"./data/../c.ndjson":           "aside/c.ndjson",
+		"../up.ndjson":                 "aside/outside" + filepath.Dir(working) + "/up.ndjson",
+		"/var/log/d-{{ type }}.ndjson": "aside/outside/var/log/d-t.ndjson",
+		working + "/e.ndjson":          "aside/e.ndjson",
+		"/root.ndjson":                 "aside/outside/root.ndjson",
+		working + "-other/f.ndjson":    "aside/outside" + working + "-other/f.ndjson",
+		"{{ id }}.ndjson":              "aside/%2E.%2Fx.ndjson",
 	} {
 		c := Defaults()
 		c.Path = template(t, path)
@@ -35,16 +33,8 @@ func TestBelow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.File(&event.Event{ID: "../x", Source: "/s", Type: "t"})
-		if err != nil || filepath.Clean(got) != got {
-			t.Errorf("%s: %s, %v", path, got, err)
-		}
-		if path == "{{ id }}{{ id }}.ndjson" || path == "data/{{ id }}/b.ndjson" { // how an element is encoded is not at issue here
-			if rel, err := filepath.Rel(folder, got); err != nil || !filepath.IsLocal(rel) {
-				t.Errorf("%s: %s is not below", path, got)
-			}
-		} else if got != filepath.Join(working, want) {
-			t.Errorf("%s: %s, want %s", path, got, want)
+		if got, err := s.File(&event.Event{ID: "../x", Source: "/s", Type: "t"}); err != nil || got != filepath.Join(working, want) {
+			t.Errorf("%s: %s, %v, want %s", path, got, err, want)
 		}
 		if got, want := s.Exclusive()[0], here.Exclusive()[0]; got != want {
 			t.Errorf("%s claims %s, want %s", path, got, want)
