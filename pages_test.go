@@ -48,7 +48,7 @@ func TestPagesNameCommandsThatExist(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	makefile := read(t, "Makefile")
-	command := regexp.MustCompile("(?:^|[`/ ])millrace ((?:[a-z]+(?:-[a-z]+)*)(?: (?:list|redrive))?)")
+	command := regexp.MustCompile("(?:^|[`/ ])millrace ((?:[a-z]+(?:-[a-z]+)*)(?: (?:list|show|redrive|drop))?)")
 	target := regexp.MustCompile("(?:^|`)make ([a-z]+)")
 	for _, page := range pages(t) {
 		for line := range strings.Lines(read(t, page)) {

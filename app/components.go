@@ -4,21 +4,29 @@ import (
 	"log/slog"
 
 	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
 	"github.com/millrace-run/millrace/sinks/storage"
 	"github.com/millrace-run/millrace/sources/webhook"
 )
 
-// types are the tables of components: one line per type, in the order of the reference. Components log to logger.
-func types(logger *slog.Logger) pipelines.Types {
-	newStorage := func(c storage.Config) (*storage.Sink, error) { return storage.New(c, storage.Logger(logger)) }
+// types are the tables of components: one line per type, in the order of the reference. Components log to logger. A nil Detour is
+// none.
+func (d *Detour) types(logger *slog.Logger) pipelines.Types {
+	newHTTP := func(c http.Config) (*http.Sink, error) { return http.New(c, d.http()...) }
+	newEmail := func(c email.Config) (*email.Sink, error) { return email.New(c, d.email()...) }
+	newStorage := func(c storage.Config) (*storage.Sink, error) {
+		return storage.New(c, append(d.storage(), storage.Logger(logger))...)
+	}
+	single := pipelines.Batch{Count: 1, Bytes: 1 << 20}
 	return pipelines.Types{
 		Sources: []pipelines.Type{
-			component("webhook", "events that are posted over HTTP", webhook.Defaults, newHook),
+			component("webhook", "Events that are posted over HTTP.", webhook.Defaults, newHook),
 		},
 		Sinks: []pipelines.Type{
-			sink(component("http", "one request per event", http.Defaults, http.New), 16, pipelines.Batch{Count: 1, Bytes: 1 << 20}),
-			serial(component("storage", "local files, exactly once", storage.Defaults, newStorage), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
+			answers(http.StatusVerdict, sink(component("http", "One request per event.", http.Defaults, newHTTP), 16, single)),
+			answers(email.StatusVerdict, sink(component("email", "One mail per event.", email.Defaults, newEmail), 4, single)),
+			serial(component("storage", "Local files, each event exactly once.", storage.Defaults, newStorage), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
 		},
 	}
 }
@@ -39,6 +47,12 @@ func component[C, T any](name, doc string, defaults func() C, build func(C) (T, 
 // sink adds what differs by type: how many attempts run side by side, and how much one of them takes.
 func sink(t pipelines.Type, concurrency int, b pipelines.Batch) pipelines.Type {
 	t.Concurrency, t.Batch = concurrency, b
+	return t
+}
+
+// answers adds what the statuses mean that the destination answers with.
+func answers(verdict func(status int) error, t pipelines.Type) pipelines.Type {
+	t.Verdict = verdict
 	return t
 }
 

@@ -1,12 +1,16 @@
 package app
 
 import (
+	"log/slog"
 	"reflect"
 	"testing"
 
 	"github.com/millrace-run/millrace/pipelines"
 	"github.com/millrace-run/millrace/router"
 )
+
+// types are the tables without a detour.
+func types(logger *slog.Logger) pipelines.Types { return (*Detour)(nil).types(logger) }
 
 func TestTables(t *testing.T) {
 	all := types(quiet)
@@ -78,6 +82,7 @@ pipelines:
     source: { webhook: { path: /all } }
     sinks:
       http: { http: { url: "http://127.0.0.1:1/" } }
+      email: { email: { server: "smtp://127.0.0.1:1", from: a@example.com, to: b@example.com, subject: s, text: t } }
       storage: { storage: { path: data/all.ndjson } }
 `)
 	if plan == nil {

@@ -5,17 +5,24 @@ import (
 	"log/slog"
 
 	"github.com/millrace-run/millrace/brokers/engine"
+	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/outbox"
 	"github.com/millrace-run/millrace/router"
 )
 
 // eventLog is an open log of either kind, with what a process must know of it beyond what a router does.
 type eventLog struct {
-	router.Log
+	statusLog
 	close  func() error
 	failed <-chan struct{} // closed when it can no longer keep its promise; nil: that cannot happen
 	err    func() error    // why; nil while it has not failed
 	data   string          // where the events are, for people
+}
+
+// statusLog is a log that can say how its subscriptions stand. Both kinds can.
+type statusLog interface {
+	router.Log
+	Status(ctx context.Context) ([]event.SubscriptionStatus, error)
 }
 
 // openLog opens what the plan names as its outbox. logger may be nil.
@@ -28,7 +35,7 @@ func openLog(ctx context.Context, plan *Plan, logger *slog.Logger) (*eventLog, e
 	if err != nil {
 		return nil, err
 	}
-	return &eventLog{Log: o, close: o.Close, failed: o.Failed(), err: o.Err, data: s.Path}, nil
+	return &eventLog{statusLog: o, close: o.Close, failed: o.Failed(), err: o.Err, data: s.Path}, nil
 }
 
 func openMemory(logger *slog.Logger) (*eventLog, error) {
@@ -36,5 +43,5 @@ func openMemory(logger *slog.Logger) (*eventLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &eventLog{Log: e, close: e.Close, err: func() error { return nil }, data: "in memory only; what is pending at the end is lost"}, nil
+	return &eventLog{statusLog: e, close: e.Close, err: func() error { return nil }, data: "in memory only; what is pending at the end is lost"}, nil
 }

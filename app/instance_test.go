@@ -19,6 +19,20 @@ type deadLog struct {
 	router.Log
 	dead     []event.DeadLetter
 	redriven event.DeadQuery
+	dropped  event.DeadQuery
+}
+
+func (l *deadLog) Status(context.Context) ([]event.SubscriptionStatus, error) {
+	var all []event.SubscriptionStatus
+	for _, name := range []string{"old/gone", "orders/", "orders/archive", "orders/warehouse"} {
+		all = append(all, event.SubscriptionStatus{Name: name, Removed: name == "old/gone"})
+	}
+	return all, nil
+}
+
+func (l *deadLog) Drop(_ context.Context, q event.DeadQuery) (int, error) {
+	l.dropped = q
+	return 1, nil
 }
 
 func (l *deadLog) DeadLetters(_ context.Context, q event.DeadQuery) ([]event.DeadLetter, error) {
@@ -109,5 +123,77 @@ func TestRedriveKeepsToThePlan(t *testing.T) {
 	_, err := letters{dead(4), twoSinks}.Redrive(t.Context(), Query{Pipeline: "old"})
 	if err == nil || !strings.Contains(err.Error(), "orders (archive, warehouse)") {
 		t.Errorf("a pipeline that is not there: %v", err)
+	}
+}
+
+// What has no sink any more can be dropped all the same.
+func TestDropKnowsWhatIsNoMore(t *testing.T) {
+	for _, c := range []struct {
+		q    Query
+		want event.DeadQuery
+	}{
+		{Query{}, event.DeadQuery{}},
+		{Query{IDs: []int64{4}, Reasons: []string{"age"}}, event.DeadQuery{IDs: []int64{4}, Reasons: []event.Reason{event.ReasonAge}}},
+		{Query{Pipeline: "old"}, event.DeadQuery{Subscriptions: []string{"old/gone"}}},
+		{Query{Pipeline: "orders"}, event.DeadQuery{Subscriptions: []string{"orders/", "orders/archive", "orders/warehouse"}}},
+		{Query{Sink: "gone"}, event.DeadQuery{Subscriptions: []string{"old/gone"}}},
+		{Query{Pipeline: "warehouse"}, event.DeadQuery{Subscriptions: []string{"warehouse/", "warehouse/received"}}}, // it never ran
+	} {
+		l := dead(4)
+		if _, err := (letters{l, twoSinks}).Drop(t.Context(), c.q); err != nil {
+			t.Errorf("%+v: %v", c.q, err)
+		}
+		if d := cmp.Diff(c.want, l.dropped); d != "" {
+			t.Errorf("%+v: %s", c.q, d)
+		}
+	}
+	l := dead(4)
+	_, err := letters{l, twoSinks}.Drop(t.Context(), Query{Pipeline: "odl"})
+	if err == nil || !strings.Contains(err.Error(), "orders (archive, warehouse)") || !cmp.Equal(event.DeadQuery{}, l.dropped) {
+		t.Errorf("a pipeline that is not there: %v, dropped %+v", err, l.dropped)
+	}
+}
+
+func TestDeadLettersWithTheirEvents(t *testing.T) {
+	l := dead(2)
+	l.dead[0].Record.Event = event.Event{ID: "o-1", Source: "/s", Type: "t", DataContentType: "application/json", Data: []byte(`{"n": 1.00}`)}
+	l.dead[0].Exception.Answer = []byte("too long")
+	l.dead[1].Record.Event = event.Event{} // its segment is damaged
+	got, err := letters{l, twoSinks}.DeadLetters(t.Context(), Query{Event: true})
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%v %v", got, err)
+	}
+	want := `{"specversion":"1.0","id":"o-1","source":"/s","type":"t","datacontenttype":"application/json","data":{"n": 1.00}}`
+	if string(got[0].Event) != want || *got[0].Answer != "too long" {
+		t.Errorf("%s answered %q", got[0].Event, *got[0].Answer)
+	}
+	if string(got[1].Event) != "null" || *got[1].Answer != "" {
+		t.Errorf("%s answered %q", got[1].Event, *got[1].Answer)
+	}
+}
+
+func TestSubscriptionsStand(t *testing.T) {
+	label := func(pipeline, sink string) []router.Label {
+		return []router.Label{{Name: "pipeline", Value: pipeline}, {Name: "sink", Value: sink}}
+	}
+	states := exceptional([]router.Metric{
+		{Name: "millrace_breaker_open", Labels: label("orders", "archive"), Value: 1},
+		{Name: "millrace_breaker_open", Labels: label("orders", "warehouse"), Value: 1},
+		{Name: "millrace_subscription_paused", Labels: label("orders", "warehouse"), Value: 1},
+		{Name: "millrace_breaker_open", Labels: label("orders", ""), Value: 0},
+		{Name: "millrace_breaker_open", Labels: label("old", "gone"), Value: 1},
+	})
+	for usual, want := range map[string]string{"running": "removed running down paused", "stopped": "removed stopped down paused"} {
+		all, err := standing(t.Context(), dead(0), usual, states)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range all {
+			got = append(got, s.State)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v", usual, got)
+		}
 	}
 }

@@ -25,6 +25,13 @@ type source struct {
 	pipeline string
 	run      func(ctx context.Context, emit router.Emit) error
 	running  atomic.Bool
+	once     sync.Once
+	ran      chan struct{} // closed when it runs for the first time
+}
+
+func (s *source) runs() {
+	s.running.Store(true)
+	s.once.Do(func() { close(s.ran) })
 }
 
 // hook is a webhook with what a person must know to use it.
@@ -42,14 +49,13 @@ func newIntake(plan *Plan, logger *slog.Logger) (*intake, error) {
 	in := &intake{}
 	var paths []*webhook.Source
 	for _, p := range plan.Pipelines {
-		switch v := p.Source.Value.(type) {
-		case *hook:
-			in.hooks, paths = append(in.hooks, v), append(paths, v.Source)
-			in.add(p.Name, func(ctx context.Context, emit router.Emit) error { return v.Run(ctx, emit) })
-		case router.Source:
-			in.add(p.Name, v.Run)
-		default:
-			return nil, fmt.Errorf("pipeline %s: a %T is no source", p.Name, v)
+		s, ok := p.Source.Value.(router.Source)
+		if !ok {
+			return nil, fmt.Errorf("pipeline %s: a %T is no source", p.Name, p.Source.Value)
+		}
+		in.sources = append(in.sources, &source{pipeline: p.Name, run: s.Run, ran: make(chan struct{})})
+		if h, ok := s.(*hook); ok {
+			in.hooks, paths = append(in.hooks, h), append(paths, h.Source)
 		}
 	}
 	mux, err := webhook.NewMux(paths...)
@@ -59,10 +65,6 @@ func newIntake(plan *Plan, logger *slog.Logger) (*intake, error) {
 	mux.Logger = logger
 	in.mux = mux
 	return in, nil
-}
-
-func (in *intake) add(pipeline string, run func(context.Context, router.Emit) error) {
-	in.sources = append(in.sources, &source{pipeline: pipeline, run: run})
 }
 
 func (in *intake) handler() http.Handler { return in.mux }
@@ -78,7 +80,7 @@ func (in *intake) start(ctx context.Context, r *router.Router, logger *slog.Logg
 		done.Go(func() {
 			keep(ctx, func(ctx context.Context) error {
 				defer s.running.Store(false)
-				return s.run(&heard{ctx, func() { s.running.Store(true) }}, emit)
+				return s.run(&heard{ctx, s.runs}, emit)
 			}, event.SystemClock{}, log)
 		})
 	}
@@ -95,6 +97,17 @@ type heard struct {
 func (h *heard) Done() <-chan struct{} {
 	h.tell()
 	return h.Context.Done()
+}
+
+// await waits until every source has begun to run, or ctx ends.
+func (in *intake) await(ctx context.Context) {
+	for _, s := range in.sources {
+		select {
+		case <-s.ran:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // notReady names the sources that do not run.

@@ -17,6 +17,8 @@ type Source struct {
 	AllowUnset bool                        // variables that are not set are empty, instead of an error
 	Env        func(string) (string, bool) // what ${NAME} and env("NAME") read; nil: nothing is set
 	Logger     *slog.Logger                // of components; nil discards
+	Detour     *Detour                     // where sinks deliver; nil: where the file says
+	Tests      bool                        // read the files of tests beside it too
 }
 
 // Load reads and checks a configuration and builds its components. Nothing is opened or started. The plan is nil when the report
@@ -25,7 +27,11 @@ func Load(s Source) (*Plan, Report) {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	plan, findings := pipelines.Load(pipelines.Options{Path: s.Path, Types: types(s.Logger), Env: s.Env, AllowUnset: s.AllowUnset})
+	all := s.Detour.types(s.Logger)
+	plan, findings := pipelines.Load(pipelines.Options{Path: s.Path, Types: all, Env: s.Env, AllowUnset: s.AllowUnset, Tests: s.Tests})
+	if plan != nil && s.Detour != nil {
+		s.Detour.apply(plan)
+	}
 	return plan, Report{findings}
 }
 

@@ -19,6 +19,7 @@ type Options struct {
 	Logger  *slog.Logger
 	Version string
 	Started func(Started) // called once, when everything runs; may be nil
+	Stopped func([]Tally) // called once, when no event moves any more, if it ever ran; may be nil
 }
 
 // Run runs a plan until ctx ends, which is an orderly stop (nil), or until it cannot go on (the reason). All that it started has
@@ -26,7 +27,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	p, err := open(ctx, o)
 	switch {
-	case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+	case err != nil && ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))):
 		return nil // asked to stop before anything ran
 	case err != nil:
 		return err
@@ -90,6 +91,7 @@ func (p *process) run(caller context.Context) error {
 		p.webhooks.serve(p.intake.handler(), p.intake.headerBytes(), p.Logger, fail)
 	}
 	p.started.Store(true)
+	p.intake.await(ctx) // who reads the address in the announcement may use it at once
 	p.announce(ctx)
 
 	reason := p.wait(ctx)
@@ -130,6 +132,9 @@ func (p *process) wait(ctx context.Context) error {
 // end closes what is left. A stop that the caller asked for is no error, unless the outbox failed meanwhile: the reason of a
 // failed outbox comes before what it made others say.
 func (p *process) end(caller context.Context, reason error) error {
+	if p.Stopped != nil {
+		p.Stopped(tally(p.router.Stats()))
+	}
 	failed := p.events.err()
 	closed := p.closeAll(caller)
 	switch {

@@ -129,25 +129,30 @@ func TestFirstMinute(t *testing.T) {
 			web, admin := freeAddress(t), freeAddress(t)
 			yaml := strings.NewReplacer("127.0.0.1:8080", web, "127.0.0.1:8081", admin,
 				"sqlite: { path: data/millrace.db, max_size: 1GiB }", engine).Replace(string(file))
-			r := start(t, yaml)
-			hook := r.started.Webhooks[0]
-			if hook.URL != "http://"+web+"/orders" || r.started.Console != "http://"+admin+"/" {
-				t.Errorf("it says %+v", r.started)
+			d := startDev(t, yaml, false)
+			started := <-d.started
+			hook := started.Webhooks[0]
+			if hook.URL != "http://"+web+"/orders" || started.Console != "http://"+admin+"/" {
+				t.Errorf("it says %+v", started)
 			}
 			if status, body := ask(t, hook.Method, hook.URL, hook.Example); status != http.StatusAccepted {
 				t.Fatalf("%d %s", status, body)
 			}
-			holds(t, "data/orders.ndjson", `"total_cents":12000`)
-			holds(t, "data/warehouse.ndjson", `"total_cents":12000`)
+			holds(t, DevFiles+"/data/orders.ndjson", `"total_cents":12000`)
+			holds(t, DevFiles+"/data/warehouse.ndjson", `"total_cents":12000`)
+			d.out.until("Order o-1 is on its way")
 			eventually(t, "readyz", func() error {
-				if status, body := ask(t, "GET", r.started.Console+"readyz?verbose", ""); status != http.StatusOK {
+				if status, body := ask(t, "GET", started.Console+"readyz?verbose", ""); status != http.StatusOK {
 					return errors.New(body)
 				}
 				return nil
 			})
-			r.end()
-			if _, err := http.Get(r.started.Console); err == nil {
+			d.end(t)
+			if _, err := http.Get(started.Console); err == nil {
 				t.Error("the admin listener answers after the end")
+			}
+			if _, err := os.Stat("data"); err == nil {
+				t.Error("it wrote to data/")
 			}
 		})
 	}
@@ -208,14 +213,16 @@ func (r *running) address() string {
 // The context may end at any moment of a start, and that is an orderly end too.
 func TestStopBeforeStart(t *testing.T) {
 	t.Chdir(t.TempDir())
-	plan, report := load(t, oneFile)
-	if plan == nil {
-		t.Fatal(report.Text())
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := Run(ctx, Options{Plan: plan, Logger: quiet}); err != nil {
-		t.Error(err)
+	for _, yaml := range []string{oneFile, oneFile + "outbox: { memory: {} }\n"} { // the second looks at the context later
+		plan, report := load(t, yaml)
+		if plan == nil {
+			t.Fatal(report.Text())
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("terminated received")) // what the command says; some report the cause, some that it was canceled
+		if err := Run(ctx, Options{Plan: plan, Logger: quiet}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

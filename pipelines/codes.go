@@ -41,6 +41,7 @@ const (
 	codeNotHere      = "E0135"
 	codeConstant     = "E0136"
 	codePublic       = "E0137"
+	codeNoSuch       = "E0138"
 )
 
 // Codes returns the codes of all diagnostics, sorted.
@@ -194,4 +195,7 @@ every event. That is allowed and sometimes meant for a while; it is only a warni
 
 	codePublic: `A secret stands in the file as it is, and everyone on this machine can read the file. Use ${NAME} or
 ${file:/path}, or take the right to read away from others: chmod o-r. It is only a warning.`,
+
+	codeNoSuch: `A test names something that is not there: a pipeline that no file has, or a sink or stage that its
+pipeline does not have. A test of what does not exist would pass whatever happens, so it is refused.`,
 }

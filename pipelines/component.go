@@ -79,7 +79,7 @@ func (l *loader) build(types []Type, s *section, chosen entry) Component {
 		return c
 	}
 	if l.faults == before {
-		c.Value = value
+		c.Value, c.Unset = value, l.holdsPlaceholder(chosen.value)
 	}
 	l.claim(c, s)
 	return c

@@ -24,9 +24,11 @@ type Options struct {
 	ReadFile func(path string) ([]byte, error)
 	// AllowUnset lets variables pass that are not set. The plan then names them in Unset and must not be run.
 	AllowUnset bool
+	// Tests reads the files of tests too: those that end in _test.yaml or _test.yml, in the folder or beside the file.
+	Tests bool
 }
 
-// File is a configuration file in memory.
+// File is a configuration file in memory. One whose name ends in _test.yaml or _test.yml holds tests.
 type File struct {
 	Name   string
 	Data   []byte
@@ -37,6 +39,11 @@ type File struct {
 // fault; warnings alone leave it whole and are in Plan.Warnings too. Nothing is opened, created or connected to.
 func Load(o Options) (*Plan, []Diagnostic) {
 	files, faults := readFiles(o.Path)
+	if len(faults) == 0 && o.Tests {
+		var tests []File
+		tests, faults = readTests(o.Path)
+		files = append(files, tests...)
+	}
 	if len(faults) > 0 {
 		return nil, faults
 	}
@@ -51,7 +58,7 @@ func Parse(files []File, o Options) (*Plan, []Diagnostic) {
 	if Faults(diagnostics) {
 		return nil, diagnostics
 	}
-	plan.Warnings = slices.Clone(diagnostics)
+	plan.Warnings, plan.Hide = slices.Clone(diagnostics), l.secrets.hide
 	for name := range l.unset {
 		plan.Unset = append(plan.Unset, name)
 	}
@@ -157,6 +164,7 @@ type loader struct {
 	claims       map[string]claim
 	public       map[string]bool // files that everyone can read
 	unreadable   bool            // a file was not understood, so parts of the plan are unknown
+	suites       []*suite        // the pipelines as tests see them
 }
 
 // missedKey is a key that is missing in a map.
@@ -232,9 +240,16 @@ func readSecret(path string) ([]byte, error) {
 // load parses the files, merges them and builds the plan.
 func (l *loader) load(files []File) *Plan {
 	merged := &node{kind: mapNode, at: Place{Line: 1, Col: 1}}
+	var tests []*node
 	for _, f := range files {
 		l.public[f.Name] = f.Public
-		root := l.parse(f)
+		if isTests(f.Name) {
+			if root := l.parse(f, testFileShape()); root != nil {
+				tests = append(tests, root)
+			}
+			continue
+		}
+		root := l.parse(f, l.schema)
 		if root == nil {
 			l.unreadable = true
 			continue
@@ -250,18 +265,22 @@ func (l *loader) load(files []File) *Plan {
 		}
 		return nil
 	}
-	return l.file(merged)
+	plan := l.file(merged)
+	for _, root := range tests {
+		l.testFile(root)
+	}
+	return plan
 }
 
-// parse returns the root of a file, nil when it is not understood.
-func (l *loader) parse(f File) *node {
+// parse returns the root of a file of this shape, nil when it is not understood.
+func (l *loader) parse(f File, schema *shape) *node {
 	src, fault := newSource(f.Name, f.Data)
 	l.sources = append(l.sources, src)
 	if fault != nil {
 		l.diagnostics = append(l.diagnostics, *fault)
 		return nil
 	}
-	found := scoutFile(src, l.schema)
+	found := scoutFile(src, schema)
 	l.diagnostics = append(l.diagnostics, found.faults...)
 	if found.tabs {
 		l.maskLines(src)
@@ -277,7 +296,11 @@ func (l *loader) parse(f File) *node {
 		l.maskLines(src)
 	}
 	if root.kind != mapNode {
-		l.fault(root, codeType, "a file is a map of keys, such as pipelines:, found "+root.describe(), "")
+		key := "pipelines:"
+		if isTests(f.Name) {
+			key = "tests:"
+		}
+		l.fault(root, codeType, "a file is a map of keys, such as "+key+", found "+root.describe(), "")
 		return nil
 	}
 	return root

@@ -3,6 +3,7 @@ package pipelines
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -139,5 +140,47 @@ func TestSecretFileFromDisk(t *testing.T) {
 	}
 	if got := plan.Pipelines[0].Sinks[0].Value.(*httpSink).c.Password; got != "pw\r\n" {
 		t.Errorf("password %q", got)
+	}
+}
+
+// Files of tests are read only by those who ask for them: a mistake in one does not keep pipelines from running.
+func TestLoadTests(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("orders.yaml", "pipelines: { orders: { source: { tick: }, sinks: { a: { storage: { path: a } } } } }\n")
+	write("orders_test.yaml", "tests: [ { pipeline: orders, name: n, given: { data: 1 }, expect: { a: [] } } ]\n")
+	write("wrong_test.yml", "tests: [ { pipeline: order } ]\n")
+	write(".hidden_test.yaml", "nothing")
+	o := testOptions()
+	for _, path := range []string{dir, filepath.Join(dir, "orders.yaml")} {
+		o.Path, o.Tests = path, false
+		plan, diagnostics := Load(o)
+		if plan == nil || len(plan.Pipelines[0].Tests) != 0 {
+			t.Errorf("%s without tests:\n%s", path, Format(diagnostics))
+		}
+		o.Tests = true
+		_, diagnostics = Load(o)
+		if text := Format(diagnostics); len(diagnostics) != 4 || !strings.Contains(text, `there is no pipeline "order"`) {
+			t.Errorf("%s with tests:\n%s", path, text)
+		}
+		want := []string{filepath.Join(dir, "orders_test.yaml"), filepath.Join(dir, "wrong_test.yml")}
+		if got := TestFiles(path); !slices.Equal(got, want) {
+			t.Errorf("the files of tests of %s are %v", path, got)
+		}
+		if got := ConfigFiles(path); !slices.Equal(got, []string{filepath.Join(dir, "orders.yaml")}) {
+			t.Errorf("the files of %s are %v", path, got)
+		}
+	}
+	write("wrong_test.yml", "tests: []\n")
+	if plan, diagnostics := Load(o); plan == nil || len(plan.Pipelines[0].Tests) != 1 {
+		t.Errorf("with good tests:\n%s", Format(diagnostics))
+	}
+	t.Chdir(dir)
+	if got := TestFiles("orders.yaml"); !slices.Equal(got, []string{"orders_test.yaml", "wrong_test.yml"}) {
+		t.Errorf("the paths are not printed as given: %v", got)
 	}
 }

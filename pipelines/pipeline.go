@@ -81,6 +81,10 @@ func (l *loader) pipeline(s *section) *Pipeline {
 	if e, ok := s.node.find("sinks"); ok {
 		p.Sinks = l.sinks(s, e)
 	}
+	suite := l.suite(s, p)
+	if e, ok := s.node.find("tests"); ok {
+		suite.tests(e)
+	}
 	return p
 }
 

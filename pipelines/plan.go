@@ -19,11 +19,13 @@ type Plan struct {
 	// Unset names the variables that were not set, in order. It is empty unless Options.AllowUnset let them pass; a plan that
 	// names any holds placeholders and missing parts: it is good for checking and must not be run.
 	Unset []string
+	// Hide replaces what must not be shown in a text: secrets, and what came from the environment or from other files.
+	Hide func(text string) string
 }
 
 // Listener is an address to listen on.
 type Listener struct {
-	Listen string `yaml:"listen" doc:"The address, host:port; without a host it is every interface."`
+	Listen string `yaml:"listen" doc:"The address, host:port."`
 }
 
 // Outbox is the engine that keeps events: exactly one of SQLite and Memory is set.
@@ -51,6 +53,7 @@ type Pipeline struct {
 	Stages      []Stage
 	Sinks       []*Sink
 	Strict      bool // a missing field is an error
+	Tests       []*Test
 }
 
 // Component is a built source or sink: Value is what its row in the table returned.
@@ -58,6 +61,7 @@ type Component struct {
 	Type  string
 	Value any
 	Place Place
+	Unset bool // a setting of it names a variable that is not set, see Plan.Unset
 }
 
 // Stage is one pure step. Name is its type, with a number from the second of a type on, unless the file names it.
@@ -90,6 +94,8 @@ type Sink struct {
 	Breaker     *Breaker // nil is off
 	Batch       Batch
 	Serial      bool // one writer, offset order; Concurrency does not apply
+	// Verdict is what an answer with a status means, nil for success. It is nil for a type whose answers have no statuses.
+	Verdict func(status int) error
 }
 
 // Retry is the schedule of attempts. The delay before attempt n+1 is min(Max, Initial·Factor^(n-1)), of which a random part
@@ -133,6 +139,7 @@ type Type struct {
 	Concurrency int
 	Serial      bool
 	Batch       Batch
+	Verdict     func(status int) error // see Sink.Verdict
 }
 
 // Decode fills the struct that into points to, strictly, from the component's place in the file. Fields carry a `yaml` tag

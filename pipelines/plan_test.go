@@ -2,7 +2,9 @@ package pipelines
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,8 +67,39 @@ func dump(p *Plan) string {
 				line("    breaker %+v", *s.Breaker)
 			}
 		}
+		for _, test := range pl.Tests {
+			dumpTest(line, test)
+		}
 	}
 	return b.String()
+}
+
+func dumpTest(line func(format string, a ...any), t *Test) {
+	line("  test %q at %s", t.Name, t.Place)
+	for _, g := range t.Given {
+		e := g.Event
+		line("    given at %s: id %q type %q subject %q of %q, ext %v, headers %v query %v params %v", g.Place, e.ID, e.Type, e.Subject,
+			e.DataContentType, e.Extensions, g.Headers, g.Query, g.Params)
+		line("      data %s (%v)", e.Data, e.Data != nil)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Mocks)) {
+		line("    mock of %s: %+v", name, t.Mocks[name])
+	}
+	for _, x := range t.Expect.Sinks {
+		line("    expect at %s: %s", x.Place, x.Sink)
+		for _, v := range x.Events {
+			line("      at %s: %s", v.Place, v.AppendJSON(nil))
+		}
+	}
+	for _, x := range t.Expect.Attempts {
+		line("    attempts at %s: %s %d", x.Place, x.Sink, x.Count)
+	}
+	if d := t.Expect.DeadLetters; d != nil {
+		line("    dead letters at %s", d.Place)
+		for _, v := range d.Letters {
+			line("      at %s: %s", v.Place, v.AppendJSON(nil))
+		}
+	}
 }
 
 func settings(v any) string {

@@ -10,7 +10,7 @@ import (
 
 // fileKeys are the keys of a file. Values of type *node are read by code of their own.
 type fileKeys struct {
-	HTTP            Listener      `yaml:"http" doc:"Where webhooks are received."`
+	HTTP            Listener      `yaml:"http" doc:"Where webhooks are received; an address without a host, such as :8080, is every interface."`
 	Admin           Listener      `yaml:"admin" doc:"Where health, metrics and the API are served; loopback only."`
 	Outbox          *node         `yaml:"outbox" doc:"The log that keeps events until every sink has them: exactly one engine."`
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout,min=0s,max=1h" doc:"How long attempts in flight may take at the end."`
@@ -26,6 +26,7 @@ type pipelineKeys struct {
 	Unmatched   string `yaml:"unmatched,oneof=drop" doc:"What becomes of an event that no sink wants; it is counted."`
 	Strict      bool   `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
 	Delivery    string `yaml:"delivery,oneof=at_least_once" doc:"The guarantee of delivery."`
+	Tests       *node  `yaml:"tests" doc:"What must come out for what goes in: run by the command test, never by run."`
 }
 
 // stageKeys are the keys beside the type of a stage.
@@ -66,6 +67,7 @@ func schemaOf(t Types) *shape {
 	breaker.def = "on"
 	sink.fields = append(sink.fields, typesShape(t.Sinks).fields...)
 	pipeline.put("sinks", &shape{kind: mapKind, elem: sink})
+	pipeline.put("tests", &shape{kind: listKind, elem: testShape(testKeys{})})
 	return root
 }
 

@@ -32,6 +32,8 @@ const (
 	sectionKind // a map with known keys
 	mapKind     // a map whose keys the user chooses
 	listKind
+	anyKind    // whatever YAML can say
+	statusKind // a number or a list of them
 )
 
 // kindWords says what a kind expects, in messages and in the reference.
@@ -40,7 +42,7 @@ var kindWords = map[valueKind]string{
 	durationKind: "a duration such as 90s", sizeKind: "a size such as 10MiB", textsKind: "a text or a list of texts",
 	textMapKind: "a map of texts", templateKind: "a template", templatesKind: "a template or a list of templates",
 	templateMapKind: "a map of templates", exprKind: "an expression", exprMapKind: "a map of expressions", sectionKind: "a map",
-	mapKind: "a map", listKind: "a list",
+	mapKind: "a map", listKind: "a list", anyKind: "any value", statusKind: "a status, or a list with one for each attempt",
 }
 
 // shape is what may stand at a place of the file. The shapes of a whole file make a tree, which is the only list of keys: the

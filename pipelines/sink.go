@@ -26,7 +26,8 @@ func (l *loader) sink(s *section) *Sink {
 	row, _ := typeOf(l.o.Types.Sinks, chosen.key.text)
 	sink := &Sink{Name: s.key.text, When: keys.When, Retry: keys.Retry, Timeout: keys.Timeout, Serial: row.Serial,
 		Concurrency: l.concurrency(s, keys.Concurrency, row), Breaker: l.breaker(s),
-		Batch: Batch{Count: max(row.Batch.Count, 1), Bytes: row.Batch.Bytes}}
+		Batch:   Batch{Count: max(row.Batch.Count, 1), Bytes: row.Batch.Bytes},
+		Verdict: row.Verdict}
 	if sink.Batch.Bytes == 0 {
 		sink.Batch.Bytes = 1 << 20
 	}

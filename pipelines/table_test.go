@@ -69,7 +69,8 @@ func testTypes() Types {
 			{Name: "tick", Doc: "A source without settings.", Build: func(Decode) (any, error) { return new(int), nil }},
 		},
 		Sinks: []Type{
-			{Name: "http", Doc: "One request per event.", Config: &httpConfig{Method: "POST"}, Concurrency: 16, Build: buildHTTP},
+			{Name: "http", Doc: "One request per event.", Config: &httpConfig{Method: "POST"}, Concurrency: 16, Build: buildHTTP,
+				Verdict: func(int) error { return nil }},
 			{Name: "storage", Doc: "Files.", Config: &storageConfig{}, Serial: true, Batch: Batch{Count: 4096, Bytes: 1 << 20},
 				Build: buildStorage},
 		},

@@ -1,34 +1,22 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"github.com/millrace-run/millrace/app"
 )
 
-// deadLetters is where dead letters are reached: a running instance, or the outbox of one that does not run.
-type deadLetters interface {
-	DeadLetters(ctx context.Context, q app.Query) ([]app.DeadLetter, error)
-	Redrive(ctx context.Context, q app.Query) (int, error)
-	Close() error
-}
-
 // deadCommand holds the flags of the dead-letters commands.
 type deadCommand struct {
-	*command
-	admin string
+	finder
 	query app.Query
 	all   bool
 	yes   bool
@@ -38,16 +26,18 @@ func (c *command) deadLettersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "dead-letters",
 		Aliases: []string{"dead-letter"},
-		Short:   "Events that could not be delivered: list them, send them again",
+		Short:   "Events that could not be delivered: list and show them, send them again, drop them",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.listCommand(), c.redriveCommand())
+	cmd.AddCommand(c.listCommand(), c.showCommand(), c.redriveCommand(), c.dropCommand())
 	return cmd
 }
 
+func (c *command) dead() *deadCommand { return &deadCommand{finder: finder{command: c}} }
+
 func (c *command) listCommand() *cobra.Command {
-	d := &deadCommand{command: c}
+	d := c.dead()
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List dead letters, oldest first",
@@ -55,191 +45,155 @@ func (c *command) listCommand() *cobra.Command {
 		RunE:  action(func(cmd *cobra.Command, _ []string) error { return d.list(cmd.Context()) }),
 	}
 	d.flags(cmd)
+	d.filterFlags(cmd)
 	cmd.Flags().IntVar(&d.query.Limit, "limit", 0, "at most so many; 0 is all")
 	cmd.Flags().Int64SliceVar(&d.query.IDs, "id", nil, "only these ids")
 	return cmd
 }
 
-func (c *command) redriveCommand() *cobra.Command {
-	d := &deadCommand{command: c}
+func (c *command) showCommand() *cobra.Command {
+	d := c.dead()
 	cmd := &cobra.Command{
-		Use:     "redrive [ID…]",
-		Short:   "Hand dead letters to their sinks again",
-		Example: "  millrace dead-letters redrive 17 18\n  millrace dead-letters redrive --all --pipeline orders --sink warehouse",
-		RunE:    action(func(cmd *cobra.Command, args []string) error { return d.redrive(cmd.Context(), args) }),
+		Use:     "show ID…",
+		Short:   "Show dead letters whole: the event, and what the destination answered",
+		Example: "  millrace dead-letters show 17\n  millrace dead-letters show 17 18 -o json",
+		RunE:    action(func(cmd *cobra.Command, args []string) error { return d.show(cmd.Context(), args) }),
 	}
 	d.flags(cmd)
-	cmd.Flags().BoolVar(&d.all, "all", false, "all of them, or all of --pipeline and --sink")
+	return cmd
+}
+
+func (c *command) redriveCommand() *cobra.Command {
+	d := c.dead()
+	return d.changeCommand(redriving, &cobra.Command{
+		Use:   "redrive [ID…]",
+		Short: "Hand dead letters to their sinks again",
+		Example: "  millrace dead-letters redrive 17 18\n" +
+			"  millrace dead-letters redrive --all --pipeline orders --sink warehouse --reason age",
+	})
+}
+
+func (c *command) dropCommand() *cobra.Command {
+	d := c.dead()
+	return d.changeCommand(dropping, &cobra.Command{
+		Use:     "drop [ID…]",
+		Short:   "Drop dead letters for good: nobody gets those events any more",
+		Example: "  millrace dead-letters drop 17 18\n  millrace dead-letters drop --all --pipeline old-orders",
+	})
+}
+
+func (d *deadCommand) changeCommand(ch *change, cmd *cobra.Command) *cobra.Command {
+	cmd.RunE = action(func(cmd *cobra.Command, args []string) error { return d.change(cmd.Context(), ch, args) })
+	d.flags(cmd)
+	d.filterFlags(cmd)
+	cmd.Flags().BoolVar(&d.all, "all", false, "all of them, or all of --pipeline, --sink and --reason")
 	cmd.Flags().BoolVar(&d.yes, "yes", false, "do not ask")
 	return cmd
 }
 
-func (d *deadCommand) flags(cmd *cobra.Command) {
-	d.configFlags(cmd)
-	d.outputFlag(cmd)
-	cmd.Flags().StringVar(&d.admin, "admin", "", "address of the running instance (default $MILLRACE_ADMIN, else admin.listen of the file)")
+func (d *deadCommand) filterFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&d.query.Pipeline, "pipeline", "", "only of this pipeline")
 	cmd.Flags().StringVar(&d.query.Sink, "sink", "", "only of this sink")
+	cmd.Flags().Var((*reasons)(&d.query.Reasons), "reason", "only with this reason: "+strings.Join(app.Reasons(), ", "))
 }
 
-// open finds the dead letters. The outbox itself is opened only when the address came from the file and nothing listens
-// there: an address that somebody gave means an instance that should answer.
-func (d *deadCommand) open(ctx context.Context) (deadLetters, error) {
-	var plan *app.Plan
-	in, err := findInstance(d.admin, d.env, func() (_ string, err error) {
-		if plan, err = d.plan(); err != nil {
-			return "", err
+// reasons is a flag that takes reasons of dead letters, also several with commas between them.
+type reasons []string
+
+// String is the present value.
+func (r *reasons) String() string { return strings.Join(*r, ",") }
+
+// Type is what the help shows after the flag.
+func (r *reasons) Type() string { return "word" }
+
+// Set adds reasons.
+func (r *reasons) Set(s string) error {
+	for word := range strings.SplitSeq(s, ",") {
+		if !slices.Contains(app.Reasons(), word) {
+			return fmt.Errorf("there are %s", strings.Join(app.Reasons(), ", "))
 		}
-		return plan.Admin.Listen, nil
-	})
-	if err != nil {
-		return nil, err
+		*r = append(*r, word)
 	}
-	r := newRemote(in)
-	err = r.alive(ctx)
-	if !in.fromFile || !errors.Is(err, errNobody) {
-		return r, err
-	}
-	offline, err := app.OpenOffline(ctx, plan)
-	var unreachable *app.UnreachableError
-	switch {
-	case errors.As(err, &unreachable):
-		return nil, &exit{exitUnreachable, fmt.Errorf("nothing listens at %s (from %s), and %w", in.url, in.from, err)}
-	case err != nil:
-		return nil, err
-	}
-	return offline, nil
-}
-
-// plan reads the file for its addresses only: variables that only the running process has may be unset here.
-func (d *deadCommand) plan() (*app.Plan, error) {
-	src := d.source()
-	src.AllowUnset = true
-	plan, report := app.Load(src)
-	if plan == nil {
-		say(d.err, "%s", report.Text())
-		return nil, &exit{exitFailure, fmt.Errorf("%s does not tell where an instance listens and where its outbox is; give --admin", d.config)}
-	}
-	return plan, nil
+	return nil
 }
 
 func (d *deadCommand) list(ctx context.Context) error {
 	if d.query.Limit < 0 {
 		return &exit{exitUsage, errors.New("--limit is a number from 0 on")}
 	}
-	from, err := d.open(ctx)
-	if err != nil {
+	letters, err := d.letters(ctx)
+	switch {
+	case err != nil:
 		return err
-	}
-	letters, err := from.DeadLetters(ctx, d.query)
-	if err := errors.Join(err, from.Close()); err != nil {
-		return err
-	}
-	if d.output == "json" {
-		if letters == nil {
-			letters = []app.DeadLetter{} // [] and not null
-		}
-		return json.NewEncoder(d.out).Encode(letters)
-	}
-	return table(d.out, letters)
-}
-
-func table(w io.Writer, letters []app.DeadLetter) error {
-	if len(letters) == 0 {
-		say(w, "no dead letters\n")
+	case d.output == "json":
+		return rows(d.command, letters...)
+	case len(letters) == 0:
+		say(d.out, "no dead letters\n")
 		return nil
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	say(t, "ID\tEVENT\tPIPELINE\tSINK\tREASON\tSTATUS\tATTEMPTS\tLAST\tERROR\n")
+	return table(d.out, letterLines(letters))
+}
+
+// letters reads what the query selects.
+func (d *deadCommand) letters(ctx context.Context) ([]app.DeadLetter, error) {
+	from, err := d.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	letters, err := from.DeadLetters(ctx, d.query)
+	return letters, errors.Join(err, from.Close())
+}
+
+func letterLines(letters []app.DeadLetter) [][]string {
+	lines := [][]string{{"ID", "EVENT", "PIPELINE", "SINK", "REASON", "STATUS", "ATTEMPTS", "LAST", "ERROR"}}
 	for _, l := range letters {
-		sink, status, last := l.Sink, "-", "-"
+		sink := l.Sink
 		if sink == "" {
 			sink = "(stage " + l.Stage + ")"
 		}
-		if l.Status != 0 {
-			status = strconv.Itoa(l.Status)
-		}
-		if l.LastAt != nil {
-			last = l.LastAt.UTC().Format(time.RFC3339)
-		}
-		say(t, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", l.ID, plain(l.EventID), l.Pipeline, plain(sink), l.Reason, status, l.Attempts, last, plain(l.LastError))
+		lines = append(lines, []string{
+			strconv.FormatInt(l.ID, 10), l.EventID, l.Pipeline, sink, l.Reason, statusText(l.Status), strconv.Itoa(l.Attempts),
+			moment(l.LastAt), l.LastError,
+		})
 	}
-	return t.Flush()
+	return lines
 }
 
-// plain keeps text of others from moving the cursor or breaking a line of the table.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '·'
-		}
-		return r
-	}, s)
+func statusText(status int) string {
+	if status == 0 {
+		return "-"
+	}
+	return strconv.Itoa(status)
 }
 
-func (d *deadCommand) redrive(ctx context.Context, args []string) error {
-	if err := d.selection(args); err != nil {
-		return &exit{exitUsage, err}
+func moment(t *time.Time) string {
+	if t == nil {
+		return "-"
 	}
-	from, err := d.open(ctx)
-	if err != nil {
-		return err
-	}
-	n, err := d.redriveFrom(ctx, from)
-	if err := errors.Join(err, from.Close()); err != nil {
-		return err
-	}
-	if d.output == "json" {
-		err = json.NewEncoder(d.out).Encode(app.Redriven{Redriven: n})
-	} else {
-		say(d.out, "%s redriven\n", count(n))
-	}
-	if n < len(d.query.IDs) {
-		return errors.Join(err, fmt.Errorf("%d of the %d ids are no dead letters (any more); millrace dead-letters list shows those that are", len(d.query.IDs)-n, len(d.query.IDs)))
-	}
-	return err
+	return t.UTC().Format(time.RFC3339)
 }
 
-func (d *deadCommand) selection(args []string) error {
-	seen := map[int64]bool{}
+// ids reads ids from the command line, each once.
+func (d *deadCommand) ids(args []string) error {
 	for _, a := range args {
 		id, err := strconv.ParseInt(a, 10, 64)
 		if err != nil || id < 1 {
 			return fmt.Errorf("%q is no id of a dead letter; millrace dead-letters list shows them", a)
 		}
-		if !seen[id] {
+		if !slices.Contains(d.query.IDs, id) {
 			d.query.IDs = append(d.query.IDs, id)
 		}
-		seen[id] = true
-	}
-	_, err := app.Selection{IDs: d.query.IDs, All: d.all, Pipeline: d.query.Pipeline, Sink: d.query.Sink}.Query()
-	if err != nil {
-		return errors.New("say which: ids, or --all, which --pipeline and --sink narrow")
 	}
 	return nil
 }
 
-// redriveFrom asks before it changes many, where there is somebody to ask.
-func (d *deadCommand) redriveFrom(ctx context.Context, from deadLetters) (int, error) {
-	if d.all && d.ask && !d.yes {
-		letters, err := from.DeadLetters(ctx, d.query)
-		if err != nil || len(letters) == 0 {
-			return 0, err
-		}
-		say(d.err, "Redrive %s? [y/N] ", count(len(letters)))
-		answer, err := bufio.NewReader(d.in).ReadString('\n')
-		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
-			return 0, errors.Join(errors.New("nothing was changed"), ignoreEOF(err))
-		}
-	}
-	return from.Redrive(ctx, d.query)
-}
-
-func ignoreEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+// missing is the error for ids that are no dead letters, if there are any.
+func (d *deadCommand) missing(found int) error {
+	asked := len(d.query.IDs)
+	if found >= asked {
 		return nil
 	}
-	return err
+	return fmt.Errorf("%d of the %d ids are no dead letters (any more); millrace dead-letters list shows those that are", asked-found, asked)
 }
 
 func count(n int) string {

@@ -42,13 +42,19 @@ func (r *remote) alive(ctx context.Context) error {
 	return r.call(ctx, http.MethodGet, "/api/v1/dead-letters?limit=1", nil, &[]app.DeadLetter{})
 }
 
-const pageSize = 1000
+const (
+	pageSize  = 1000
+	eventPage = 16 // of dead letters with their events
+)
 
 // DeadLetters reads page by page, so that neither side holds more than one beside the result.
 func (r *remote) DeadLetters(ctx context.Context, q app.Query) ([]app.DeadLetter, error) {
 	var all []app.DeadLetter
 	for {
 		size := pageSize
+		if q.Event {
+			size = eventPage
+		}
 		if q.Limit > 0 {
 			size = min(size, q.Limit-len(all))
 		}
@@ -75,15 +81,38 @@ func values(q app.Query, limit int) url.Values {
 	if q.Sink != "" {
 		v.Set("sink", q.Sink)
 	}
+	for _, r := range q.Reasons {
+		v.Add("reason", r)
+	}
+	if q.Event {
+		v.Set("event", "true")
+	}
 	return v
 }
 
 // Redrive asks for what q selects; no ids means all.
 func (r *remote) Redrive(ctx context.Context, q app.Query) (int, error) {
 	var answer app.Redriven
-	s := app.Selection{IDs: q.IDs, All: len(q.IDs) == 0, Pipeline: q.Pipeline, Sink: q.Sink}
-	err := r.call(ctx, http.MethodPost, "/api/v1/dead-letters/redrive", s, &answer)
+	err := r.call(ctx, http.MethodPost, "/api/v1/dead-letters/redrive", selectionOf(q), &answer)
 	return answer.Redriven, err
+}
+
+// Drop asks for what q selects; no ids means all.
+func (r *remote) Drop(ctx context.Context, q app.Query) (int, error) {
+	var answer app.Dropped
+	err := r.call(ctx, http.MethodPost, "/api/v1/dead-letters/drop", selectionOf(q), &answer)
+	return answer.Dropped, err
+}
+
+func selectionOf(q app.Query) app.Selection {
+	return app.Selection{IDs: q.IDs, All: len(q.IDs) == 0, Pipeline: q.Pipeline, Sink: q.Sink, Reasons: q.Reasons}
+}
+
+// Subscriptions asks how all of them stand.
+func (r *remote) Subscriptions(ctx context.Context) ([]app.Subscription, error) {
+	var all []app.Subscription
+	err := r.call(ctx, http.MethodGet, "/api/v1/subscriptions", nil, &all)
+	return all, err
 }
 
 // Close releases nothing: connections are not kept.
@@ -124,6 +153,9 @@ func (r *remote) decode(res *http.Response, into any) error {
 			return r.unreachable(fmt.Errorf("its answer cannot be read: %w", err))
 		}
 		return nil
+	case res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusMethodNotAllowed:
+		// The admin API answers neither to what is asked here; a webhook listener does.
+		return r.unreachable(fmt.Errorf("what answers there is no admin listener (%s)", res.Status))
 	case kind == "application/problem+json":
 		var p struct{ Detail string }
 		if err := d.Decode(&p); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,15 +22,18 @@ type streams struct {
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) (string, bool)
-	errColor bool // err is a terminal that shows colors
+	outColor bool // out is a terminal that shows colors
+	errColor bool // err is one
 	ask      bool // in is a terminal: a person can be asked
 }
 
 func standard() streams {
 	isTerminal := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+	colors := os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return streams{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv,
-		errColor: isTerminal(os.Stderr) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		outColor: colors && isTerminal(os.Stdout),
+		errColor: colors && isTerminal(os.Stderr),
 		ask:      isTerminal(os.Stdin),
 	}
 }
@@ -56,7 +60,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(c.runCommand(), c.validateCommand(), c.deadLettersCommand(), c.docsCommand(), c.versionCommand())
+	root.AddCommand(c.runCommand(), c.devCommand(), c.sendCommand(), c.validateCommand(), c.testCommand(), c.initCommand(), c.deadLettersCommand(), c.subscriptionsCommand(), c.docsCommand(), c.versionCommand())
 	return root
 }
 
@@ -83,6 +87,13 @@ func (c *command) source() app.Source {
 
 func (c *command) outputFlag(cmd *cobra.Command) {
 	cmd.Flags().VarP(oneOf(&c.output, "table", "json"), "output", "o", "how to print: table or json")
+}
+
+// rows prints what -o json asks for: one array on one line, and nothing else on stdout.
+func rows[T any](c *command, all ...T) error {
+	e := json.NewEncoder(c.out)
+	e.SetEscapeHTML(false)                 // a terminal is no page, and > is easier to look for than \u003e
+	return e.Encode(append([]T{}, all...)) // [] and not null
 }
 
 func (c *command) logFlags(cmd *cobra.Command) {

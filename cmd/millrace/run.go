@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"log"
+	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,6 +27,7 @@ func (c *command) runCommand() *cobra.Command {
 // run prints findings to stderr and opens neither a port nor the outbox when there is an error among them.
 func (c *command) run(ctx context.Context) error {
 	logger := c.logger()
+	logLibraries(logger)
 	src := c.source()
 	src.Logger = logger
 	plan, report := app.Load(src)
@@ -38,10 +41,21 @@ func (c *command) run(ctx context.Context) error {
 	})
 }
 
+// logLibraries sends what libraries write with the package log to logger, for those who debug: net/http reports there what a
+// destination sent out of turn, as text of its own between the lines of ours.
+func logLibraries(logger *slog.Logger) {
+	log.SetFlags(0)
+	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelDebug).Writer())
+}
+
 // banner says where everything is, and what to paste to see it work.
 func banner(s app.Started) string {
+	return "Millrace runs.\n\n" + places(s) + invitation(s)
+}
+
+// places is where everything is, a line each.
+func places(s app.Started) string {
 	var b strings.Builder
-	b.WriteString("Millrace runs.\n\n")
 	label := "webhooks"
 	width := 0
 	for _, w := range s.Webhooks {
@@ -53,11 +67,16 @@ func banner(s app.Started) string {
 	}
 	fmt.Fprintf(&b, "  %-9s %s\n", "console", s.Console)
 	fmt.Fprintf(&b, "  %-9s %s\n", "events", s.Data)
-	if len(s.Webhooks) > 0 {
-		fmt.Fprintf(&b, "\nSend an event:\n\n  %s\n", curl(s.Webhooks[0]))
-	}
-	b.WriteString("\nCtrl-C stops it in order.\n")
 	return b.String()
+}
+
+// invitation says what to paste, and how to end it.
+func invitation(s app.Started) string {
+	text := "\nCtrl-C stops it in order.\n"
+	if len(s.Webhooks) > 0 {
+		text = "\nSend an event:\n\n  " + curl(s.Webhooks[0]) + "\n" + text
+	}
+	return text
 }
 
 // curl is a command that any shell takes as it stands.

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"log"
+	"log/slog"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,6 +29,19 @@ func TestBanner(t *testing.T) {
 	} {
 		if !strings.Contains(got, line) {
 			t.Errorf("no %q in\n%s", line, got)
+		}
+	}
+}
+
+// What net/http writes with the package log is a line of our log, and only for those who debug.
+func TestLogOfLibraries(t *testing.T) {
+	t.Cleanup(func() { log.SetOutput(os.Stderr); log.SetFlags(log.LstdFlags) })
+	for level, want := range map[slog.Level]string{slog.LevelInfo: "", slog.LevelDebug: `level=DEBUG msg="out of turn"`} {
+		var b strings.Builder
+		logLibraries(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: level})))
+		log.Print("out of turn")
+		if got := b.String(); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q", level, got)
 		}
 	}
 }

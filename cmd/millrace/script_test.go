@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"fill": fill, "code": code, "ready": ready, "post": post, "get": get, "holds": holds, "listed": listed,
+			"fill": fill, "code": code, "ready": ready, "post": post, "get": get, "holds": holds, "listed": listed, "stands": stands,
 		},
 	})
 }
@@ -173,10 +173,20 @@ func holds(s *testscript.TestScript, neg bool, args []string) {
 // listed TEXT waits until the dead letters of the instance at $MILLRACE_ADMIN hold a text.
 func listed(s *testscript.TestScript, neg bool, args []string) {
 	want(s, len(args) == 1, neg, "listed TEXT")
-	until(s, "dead letters", func() error {
-		_, body, err := request("GET", "http://"+s.Getenv("MILLRACE_ADMIN")+"/api/v1/dead-letters", "")
-		if err == nil && !strings.Contains(body, args[0]) {
-			err = fmt.Errorf("no %q in %s", args[0], body)
+	says(s, s.Getenv("MILLRACE_ADMIN"), "/api/v1/dead-letters", args[0])
+}
+
+// stands TEXT waits until the subscriptions of the instance at port $FREE2 hold a text.
+func stands(s *testscript.TestScript, neg bool, args []string) {
+	want(s, len(args) == 1, neg, "stands TEXT")
+	says(s, "127.0.0.1:"+s.Getenv("FREE2"), "/api/v1/subscriptions", args[0])
+}
+
+func says(s *testscript.TestScript, address, path, text string) {
+	until(s, path, func() error {
+		_, body, err := request("GET", "http://"+address+path, "")
+		if err == nil && !strings.Contains(body, text) {
+			err = fmt.Errorf("no %q in %s", text, body)
 		}
 		return err
 	})

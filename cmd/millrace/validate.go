@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-
 	"github.com/spf13/cobra"
 
 	"github.com/millrace-run/millrace/app"
@@ -26,15 +24,20 @@ func (c *command) validateCommand() *cobra.Command {
 
 // validate prints to stdout, because the findings are its result. It opens nothing that the configuration names.
 func (c *command) validate(strict bool) error {
-	plan, report := app.Load(c.source())
+	src := c.source()
+	src.Tests = true
+	plan, report := app.Load(src)
 	if c.output == "json" {
-		if err := json.NewEncoder(c.out).Encode(report.Rows()); err != nil {
+		if err := rows(c, report.Rows()...); err != nil {
 			return err
 		}
 	} else {
 		say(c.out, "%s", report.Text())
 		if plan != nil {
 			say(c.out, "%s: ok, %s\n", c.config, describe(plan))
+			for _, line := range app.Outline(plan) {
+				say(c.out, "  %s\n", line)
+			}
 		}
 	}
 	if plan == nil || strict && report.Warnings() > 0 {

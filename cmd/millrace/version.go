@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"runtime"
 	"runtime/debug"
 
@@ -29,7 +28,7 @@ func (c *command) versionCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: action(func(*cobra.Command, []string) error {
 			if c.output == "json" {
-				return json.NewEncoder(c.out).Encode(map[string]string{
+				return rows(c, map[string]string{
 					"version": versionOf(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
 				})
 			}

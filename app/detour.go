@@ -1,0 +1,117 @@
+package app
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"os"
+
+	"github.com/millrace-run/millrace/app/lab"
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/router"
+	"github.com/millrace-run/millrace/sinks/email"
+	"github.com/millrace-run/millrace/sinks/http"
+	"github.com/millrace-run/millrace/sinks/storage"
+)
+
+// Detour leads what sinks deliver elsewhere than the file says, so that a configuration can be tried without reaching anybody.
+// The sinks are the real ones: what they send, what they make of the answer and what the router makes of that is no different.
+type Detour struct {
+	// Dial makes the connections of sinks that speak to somebody, in place of the network. The scheme is that of the sink's
+	// address. A connection for https is used as it is; over those for smtp and smtps the sink does TLS itself, as always, and
+	// trusts Roots.
+	Dial func(ctx context.Context, sink SinkName, scheme, address string) (net.Conn, error)
+	// Roots are the certificates that are trusted in place of the machine's.
+	Roots *x509.CertPool
+	// Folder is where sinks that write files put them, under the paths that the file gives.
+	Folder string
+	// Stored is called for each event that such a sink has written, with the path of the file.
+	Stored func(sink SinkName, e *event.Event, path string)
+}
+
+// SinkName names a sink of a plan.
+type SinkName = lab.SinkName
+
+// http are the options of an http sink. A nil Detour has none.
+func (d *Detour) http() []http.Option {
+	if d == nil {
+		return nil
+	}
+	return []http.Option{http.Dial(d.dial)}
+}
+
+// email are the options of an email sink.
+func (d *Detour) email() []email.Option {
+	if d == nil {
+		return nil
+	}
+	return []email.Option{email.Dial(d.dial, d.Roots)}
+}
+
+// storage are the options of a storage sink.
+func (d *Detour) storage() []storage.Option {
+	if d == nil {
+		return nil
+	}
+	working, err := os.Getwd()
+	if err != nil {
+		working = "/" // then no path is below it, and the whole path is kept
+	}
+	return []storage.Option{storage.Below(d.Folder, working)}
+}
+
+// dial finds out which sink asks: its name came with the context of the attempt.
+func (d *Detour) dial(ctx context.Context, scheme, address string) (net.Conn, error) {
+	name, _ := ctx.Value(sinkKey{}).(SinkName) // every sink of a plan has one, see apply
+	return d.Dial(ctx, name, scheme, address)
+}
+
+// sinkKey is the key of the sink's name in the context of an attempt.
+type sinkKey struct{}
+
+// apply puts a thin layer around each sink of a plan, which knows the name that the sink itself is not told.
+func (d *Detour) apply(plan *Plan) {
+	for _, p := range plan.Pipelines {
+		for _, s := range p.Sinks {
+			name := SinkName{Pipeline: p.Name, Sink: s.Name}
+			switch sink := s.Value.(type) {
+			case *storage.Sink:
+				s.Value = &storedSink{Sink: sink, name: name, tell: d.Stored}
+			case router.Sink:
+				s.Value = &namedSink{sink, name}
+			}
+		}
+	}
+}
+
+// namedSink tells those who dial for it who they dial for.
+type namedSink struct {
+	router.Sink
+	name SinkName
+}
+
+// Deliver is the sink's.
+func (s *namedSink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
+	return s.Sink.Deliver(context.WithValue(ctx, sinkKey{}, s.name), batch)
+}
+
+// storedSink tells what was written where.
+type storedSink struct {
+	*storage.Sink
+	name SinkName
+	tell func(SinkName, *event.Event, string)
+}
+
+// Deliver is the sink's. One writer calls it, so that asking for the file afterwards meets no other call.
+func (s *storedSink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
+	settling := s.Sink.Deliver(ctx, batch)
+	for i, d := range batch {
+		if settling.Verdicts[i] != nil {
+			continue
+		}
+		if path, err := s.File(d.Event); err == nil {
+			s.tell(s.name, d.Event, path)
+		}
+	}
+	return settling
+}

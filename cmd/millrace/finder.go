@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace-run/millrace/app"
+)
+
+// target is what commands look into and change: a running instance, or the outbox of one that does not run.
+type target interface {
+	DeadLetters(ctx context.Context, q app.Query) ([]app.DeadLetter, error)
+	Redrive(ctx context.Context, q app.Query) (int, error)
+	Drop(ctx context.Context, q app.Query) (int, error)
+	Subscriptions(ctx context.Context) ([]app.Subscription, error)
+	Close() error
+}
+
+// finder holds the flags of the commands that need a target.
+type finder struct {
+	*command
+	admin string
+}
+
+func (f *finder) flags(cmd *cobra.Command) {
+	f.configFlags(cmd)
+	f.outputFlag(cmd)
+	cmd.Flags().StringVar(&f.admin, "admin", "", "address of the running instance (default $MILLRACE_ADMIN, else admin.listen of the file)")
+}
+
+// open finds the instance. The outbox itself is opened only when the address came from the file and nothing listens
+// there: an address that somebody gave means an instance that should answer.
+func (f *finder) open(ctx context.Context) (target, error) {
+	var plan *app.Plan
+	in, err := findInstance(f.admin, f.env, func() (_ string, err error) {
+		if plan, err = f.plan(); err != nil {
+			return "", err
+		}
+		return plan.Admin.Listen, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := newRemote(in)
+	err = r.alive(ctx)
+	if !in.fromFile || !errors.Is(err, errNobody) {
+		return r, err
+	}
+	offline, err := app.OpenOffline(ctx, plan)
+	var unreachable *app.UnreachableError
+	switch {
+	case errors.As(err, &unreachable):
+		return nil, &exit{exitUnreachable, fmt.Errorf("nothing listens at %s (from %s), and %w", in.url, in.from, err)}
+	case err != nil:
+		return nil, err
+	}
+	return offline, nil
+}
+
+// plan reads the file for its addresses only: variables that only the running process has may be unset here.
+func (f *finder) plan() (*app.Plan, error) {
+	src := f.source()
+	src.AllowUnset = true
+	plan, report := app.Load(src)
+	if plan == nil {
+		say(f.err, "%s", report.Text())
+		return nil, &exit{exitFailure, fmt.Errorf("%s does not tell where an instance listens and where its outbox is; give --admin", f.config)}
+	}
+	return plan, nil
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace-run/millrace/app"
+)
+
+func (c *command) subscriptionsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "subscriptions",
+		Aliases: []string{"subscription"},
+		Short:   "How far each sink has come",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(c.subscriptionsListCommand())
+	return cmd
+}
+
+func (c *command) subscriptionsListCommand() *cobra.Command {
+	f := &finder{command: c}
+	var pipeline, sink string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List subscriptions: state, what waits, and since when",
+		Long: `Lists the subscription of each sink, and of each pipeline's own runner, which has the stages. LAG is what was not tried yet,
+RETRYING what waits for another attempt, OLDEST since when the oldest of both waits, POSITION the cursor and the end of the topic.`,
+		Args: cobra.NoArgs,
+		RunE: action(func(cmd *cobra.Command, _ []string) error { return f.subscriptions(cmd.Context(), pipeline, sink) }),
+	}
+	f.flags(cmd)
+	cmd.Flags().StringVar(&pipeline, "pipeline", "", "only of this pipeline")
+	cmd.Flags().StringVar(&sink, "sink", "", "only of this sink")
+	return cmd
+}
+
+func (f *finder) subscriptions(ctx context.Context, pipeline, sink string) error {
+	from, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := from.Subscriptions(ctx)
+	if err := errors.Join(err, from.Close()); err != nil {
+		return err
+	}
+	all = app.SelectSubscriptions(all, pipeline, sink)
+	switch {
+	case f.output == "json":
+		return rows(f.command, all...)
+	case len(all) == 0:
+		say(f.out, "no subscriptions\n")
+		return nil
+	}
+	return table(f.out, standings(all, time.Now()))
+}
+
+func standings(all []app.Subscription, now time.Time) [][]string {
+	lines := [][]string{{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "DEAD", "ATTEMPTS", "OLDEST", "POSITION"}}
+	for _, s := range all {
+		sink, oldest := s.Sink, "-"
+		if sink == "" {
+			sink = "(stages)"
+		}
+		if s.OldestAt != nil {
+			oldest = age(now.Sub(*s.OldestAt))
+		}
+		lines = append(lines, []string{
+			s.Pipeline, sink, s.State, strconv.FormatInt(s.Lag, 10), strconv.FormatInt(s.Retrying, 10), strconv.FormatInt(s.DeadLetters, 10),
+			strconv.Itoa(s.Attempts), oldest, fmt.Sprintf("%d/%d", s.Cursor, s.Head),
+		})
+	}
+	return lines
+}
+
+// age is a duration as people say it: 3m12s, 2d4h. What the clocks of two machines make negative is 0s.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d = max(d, 0); d >= day {
+		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+	}
+	return d.Truncate(time.Second).String()
+}
