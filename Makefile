@@ -5,8 +5,8 @@ LINT  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
-run: build ## build, then run the pipelines of pipelines.yaml
-	./bin/millrace run -c pipelines.yaml
+run: build ## build, then run pipelines.yaml for development: sinks reach nobody, what they send is shown
+	./bin/millrace dev -c pipelines.yaml
 
 test: tools ## vet, then every test with the race detector
 	go vet ./...
