@@ -40,18 +40,14 @@ func (o *ownWebhooks) moved(configured, actual string) {
 	o.address.Store(&[2]string{configured, actual})
 }
 
-// dial is caught, but for connections to the own webhooks.
-func (o *ownWebhooks) dial(caught dialer) dialer {
-	return func(ctx context.Context, sink SinkName, scheme, address string) (net.Conn, error) {
-		if a := o.address.Load(); a != nil && scheme == "http" && leadsTo(address, a[0]) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", a[1])
-		}
-		return caught(ctx, sink, scheme, address)
+// onward says where a request to one of them goes.
+func (o *ownWebhooks) onward(scheme, address string) (to string, ok bool) {
+	a := o.address.Load()
+	if a == nil || scheme != "http" || !leadsTo(address, a[0]) {
+		return "", false
 	}
+	return a[1], true
 }
-
-// dialer makes the connections of sinks, see Detour.
-type dialer = func(ctx context.Context, sink SinkName, scheme, address string) (net.Conn, error)
 
 // leadsTo says whether an address of this machine is one at which a listener would be reached.
 func leadsTo(address, listener string) bool {

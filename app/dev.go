@@ -61,7 +61,7 @@ func (d *Dev) Run(ctx context.Context) ([]Tally, error) {
 		d.Clock = event.SystemClock{}
 	}
 	d.printer = lab.NewPrinter(d.Out, d.Color, func() time.Time { return d.Clock.Now().Local() })
-	receivers, err := lab.Receive(ctx, d.printer, d.Logger)
+	receivers, err := lab.Receive(ctx, d.printer, d.Logger, d.own.onward)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (d *Dev) first(receivers *lab.Receivers) (*Plan, error) {
 		return nil, err
 	}
 	d.Source.Logger = d.Logger
-	d.Source.Detour = &Detour{Folder: files, Dial: d.own.dial(receivers.Dial), Roots: receivers.Roots(), Stored: d.printer.Stored}
+	d.Source.Detour = &Detour{Folder: files, Dial: receivers.Dial, Roots: receivers.Roots(), Stored: d.printer.Stored}
 	if d.Reload { // else the path may be one that can be read once only
 		d.seen = fingerprintOf(d.Source.Path)
 	}

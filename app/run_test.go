@@ -141,6 +141,7 @@ func TestFirstMinute(t *testing.T) {
 			holds(t, DevFiles+"/data/orders.ndjson", `"total_cents":12000`)
 			holds(t, DevFiles+"/data/warehouse.ndjson", `"total_cents":12000`)
 			d.out.until("Order o-1 is on its way")
+			d.out.until("POST http://" + web + "/warehouse")
 			eventually(t, "readyz", func() error {
 				if status, body := ask(t, "GET", started.Console+"readyz?verbose", ""); status != http.StatusOK {
 					return errors.New(body)

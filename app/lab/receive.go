@@ -26,14 +26,14 @@ type Receivers struct {
 	serving   sync.WaitGroup
 }
 
-// Receive opens the receivers. Close them.
-func Receive(ctx context.Context, printer *Printer, logger *slog.Logger) (*Receivers, error) {
+// Receive opens the receivers. Close them. What onward says is for this process itself is shown too and handed on.
+func Receive(ctx context.Context, printer *Printer, logger *slog.Logger, onward Onward) (*Receivers, error) {
 	r := &Receivers{}
 	var err error
 	if r.authority, err = newAuthority(time.Now()); err != nil {
 		return nil, fmt.Errorf("the built-in receivers have no certificate: %w", err)
 	}
-	if r.web, err = newWebReceiver(ctx, printer, logger); err != nil {
+	if r.web, err = newWebReceiver(ctx, printer, logger, onward); err != nil {
 		return nil, err
 	}
 	if r.mail, err = newMailReceiver(ctx, printer, logger, r.authority.config()); err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"sync"
 	"time"
 )
@@ -13,23 +14,28 @@ import (
 // maxShown is how much of a body is looked at to print it; more is counted only.
 const maxShown = 1 << 20
 
-// webReceiver answers every request with 204.
+// Onward says where a request really goes that is for this process itself, and whether it is.
+type Onward func(scheme, address string) (to string, ok bool)
+
+// webReceiver answers every request with 204, but for those that go onward.
 type webReceiver struct {
 	door    *door
 	printer *Printer
 	server  *http.Server
+	onward  Onward
+	network *http.Transport // for what goes onward
 
 	mu       sync.Mutex // guards that no request begins once ended is set
 	ended    bool
 	requests sync.WaitGroup
 }
 
-func newWebReceiver(ctx context.Context, printer *Printer, logger *slog.Logger) (*webReceiver, error) {
+func newWebReceiver(ctx context.Context, printer *Printer, logger *slog.Logger, onward Onward) (*webReceiver, error) {
 	d, err := openDoor(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w := &webReceiver{door: d, printer: printer}
+	w := &webReceiver{door: d, printer: printer, onward: onward, network: &http.Transport{DisableCompression: true}}
 	w.server = &http.Server{
 		Handler: w, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 1 << 20,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
@@ -52,6 +58,7 @@ func (w *webReceiver) stop(ctx context.Context) {
 	w.ended = true
 	w.mu.Unlock()
 	w.requests.Wait()
+	w.network.CloseIdleConnections()
 }
 
 // ServeHTTP reads a request whole, prints it and answers.
@@ -69,15 +76,47 @@ func (w *webReceiver) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	from := g.caller()
+	if to, ok := w.onward(from.scheme, from.address); ok {
+		w.pass(rw, r, from, to)
+		return
+	}
 	body, size, err := readSome(r.Body)
 	if err != nil {
 		return // the attempt was given up: there is nobody to answer, and it is made again
 	}
-	from := g.caller()
+	w.show(r, from, body, size)
+	rw.WriteHeader(http.StatusNoContent)
+}
+
+// pass hands a request on as it is, and its answer back. It is shown when it was answered.
+func (w *webReceiver) pass(rw http.ResponseWriter, r *http.Request, from caller, to string) {
+	var seen beginning
+	r.Body = io.NopCloser(io.TeeReader(r.Body, &seen))
+	proxy := httputil.ReverseProxy{
+		Transport: w.network, ErrorLog: w.server.ErrorLog,
+		Rewrite: func(p *httputil.ProxyRequest) { p.Out.URL.Scheme, p.Out.URL.Host = "http", to },
+	}
+	proxy.ServeHTTP(rw, r)
+	w.show(r, from, seen.bytes, seen.size)
+}
+
+// beginning keeps the first maxShown bytes of what is written to it, and counts all.
+type beginning struct {
+	bytes []byte
+	size  int64
+}
+
+func (b *beginning) Write(p []byte) (int, error) {
+	b.bytes = append(b.bytes, p[:min(len(p), maxShown-len(b.bytes))]...)
+	b.size += int64(len(p))
+	return len(p), nil
+}
+
+func (w *webReceiver) show(r *http.Request, from caller, body []byte, size int64) {
 	w.printer.request(from.sink, Request{
 		Method: r.Method, URL: from.scheme + "://" + r.Host + r.RequestURI, Header: r.Header, Body: body, Size: size,
 	})
-	rw.WriteHeader(http.StatusNoContent)
 }
 
 // readSome returns the beginning of what r has, and how much there was in all.

@@ -23,7 +23,7 @@ func at() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 func catch(t *testing.T) (*Receivers, *bytes.Buffer) {
 	t.Helper()
 	var out bytes.Buffer
-	r, err := Receive(t.Context(), NewPrinter(&out, false, at), quiet)
+	r, err := Receive(t.Context(), NewPrinter(&out, false, at), quiet, elsewhere)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,3 +231,6 @@ func TestCloseWithConnections(t *testing.T) {
 		_ = c.Close()
 	}
 }
+
+// elsewhere is the Onward of a process without webhooks.
+func elsewhere(string, string) (string, bool) { return "", false }
