@@ -48,18 +48,27 @@ func TestExamples(t *testing.T) {
 // Every such configuration has tests, in itself or beside it, and they pass.
 func TestTestsOfExamples(t *testing.T) {
 	for _, f := range exampleFiles(t) {
-		plan, report := app.Load(app.Source{Path: f, Tests: true})
-		if plan == nil {
-			t.Errorf("%s:\n%s", f, report.Text())
-			continue
-		}
-		var printed strings.Builder
-		p := tests.Printer{Out: &printed}
-		results, err := tests.Run(t.Context(), plan, tests.Options{Done: func(r tests.Result) { _ = p.Print(r) }})
-		if err != nil || len(results) == 0 || tests.Failed(results) > 0 {
-			t.Errorf("%s: %d tests, %v\n%s", f, len(results), err, &printed)
+		if runTests(t, f) == 0 {
+			t.Errorf("%s has no tests", f)
 		}
 	}
+}
+
+// runTests runs the tests of a configuration and returns how many there are.
+func runTests(t *testing.T, file string) int {
+	t.Helper()
+	plan, report := app.Load(app.Source{Path: file, Tests: true})
+	if plan == nil {
+		t.Errorf("%s:\n%s", file, report.Text())
+		return 0
+	}
+	var printed strings.Builder
+	p := tests.Printer{Out: &printed}
+	results, err := tests.Run(t.Context(), plan, tests.Options{Done: func(r tests.Result) { _ = p.Print(r) }})
+	if err != nil || tests.Failed(results) > 0 {
+		t.Errorf("%s: %d tests, %v\n%s", file, len(results), err, &printed)
+	}
+	return len(results)
 }
 
 // shown is what must come of the posts that the README of an example tells to do.
