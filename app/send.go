@@ -194,6 +194,7 @@ func (s *Sender) Send(ctx context.Context, address string, p Post) ([]string, er
 		return nil, err
 	}
 	req.Header = header
+	req.GetBody = nil // else net/http repeats a post with an Idempotency-Key by itself when its connection breaks
 	res, err := s.client.Do(req)
 	if err != nil {
 		return nil, &UnreachableError{err}

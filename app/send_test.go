@@ -1,7 +1,10 @@
 package app
 
 import (
+	"bufio"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -121,5 +124,51 @@ pipelines:
 		if got != c.want {
 			t.Errorf("%s: %s, want %s", c.pipeline, got, c.want)
 		}
+	}
+}
+
+// A post whose answer is lost goes out once: whoever sends decides whether it does again, also where it carries an
+// Idempotency-Key, which net/http takes for leave to repeat it.
+func TestSendOnce(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	posts := make(chan int, 1)
+	go func() {
+		n := 0
+		defer func() { posts <- n }()
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			for r := bufio.NewReader(conn); ; {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					break
+				}
+				_, _ = io.Copy(io.Discard, req.Body)
+				if n++; n > 1 {
+					break // it is accepted, and nobody hears of it
+				}
+				_, _ = io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"ids\":[\"1\"]}")
+			}
+			_ = conn.Close()
+		}
+	}()
+	s := NewSender()
+	defer s.Close()
+	p := Post{Data: []byte("{}"), ContentType: "application/json", ID: "k"}
+	if _, err := s.Send(t.Context(), "http://"+l.Addr().String(), p); err != nil {
+		t.Fatal(err)
+	}
+	var unreachable *UnreachableError
+	if _, err := s.Send(t.Context(), "http://"+l.Addr().String(), p); !errors.As(err, &unreachable) {
+		t.Error(err)
+	}
+	_ = l.Close()
+	if n := <-posts; n != 2 {
+		t.Errorf("%d posts arrived, want 2", n)
 	}
 }

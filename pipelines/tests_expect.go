@@ -182,9 +182,27 @@ func (u *suite) parts(e entry, s *section, check func(*section)) []Value {
 		check(&own)
 		v := u.l.value(n)
 		v.Kind = MapValue // nothing at all is a map that compares nothing
+		u.asWritten(n, &v)
 		all = append(all, v)
 	}
 	return all
+}
+
+// asWritten makes texts of the members that are texts whatever they look like in YAML: an id of 007 is not 7, in given neither.
+func (u *suite) asWritten(n *node, v *Value) {
+	for i := range v.Members {
+		m := &v.Members[i]
+		switch m.Name {
+		case "data", "ext", "status", "attempts":
+			continue
+		}
+		if m.Value.Kind != NumberValue && m.Value.Kind != BoolValue {
+			continue
+		}
+		if got, ok := u.l.substitute(n.below(m.Name), asIs); ok {
+			m.Value.Kind, m.Value.Text = TextValue, got.text
+		}
+	}
 }
 
 // event checks an expected event: the names of its members, and that attributes are single values.

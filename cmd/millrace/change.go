@@ -77,16 +77,16 @@ func (d *deadCommand) changeIn(ctx context.Context, ch *change, on target) (int,
 		return 0, nil
 	}
 	if asks {
-		if err := d.confirm(fmt.Sprintf(ch.question, count(len(letters)))); err != nil {
+		if err := d.confirm(ctx, fmt.Sprintf(ch.question, count(len(letters)))); err != nil {
 			return 0, err
 		}
 	}
 	return d.inPieces(ctx, ch, on, letters, watched)
 }
 
-func (d *deadCommand) confirm(question string) error {
+func (d *deadCommand) confirm(ctx context.Context, question string) error {
 	say(d.err, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(d.in).ReadString('\n')
+	answer, err := heed(ctx, func() (string, error) { return bufio.NewReader(d.in).ReadString('\n') })
 	if a := strings.ToLower(strings.TrimSpace(answer)); a == "y" || a == "yes" {
 		return nil
 	}

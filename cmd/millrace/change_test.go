@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -60,6 +61,20 @@ func TestChangeAsks(t *testing.T) {
 		if shown.String() != "Drop 2 dead letters for good? [y/N] " {
 			t.Errorf("it asks %q", shown.String())
 		}
+	}
+}
+
+// Ctrl-C is an answer too: it does not wait for a line.
+func TestQuestionHearsCtrlC(t *testing.T) {
+	in, keyboard := io.Pipe()
+	defer keyboard.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("interrupt received"))
+	p := &pile{letters: 2}
+	d := dropper(&command{streams: streams{in: in, err: io.Discard, ask: true}}, true, false)
+	_, err := d.changeIn(ctx, dropping, p)
+	if err == nil || !strings.Contains(err.Error(), "nothing was changed") || !strings.Contains(err.Error(), "interrupt") || p.asked != nil {
+		t.Errorf("%v, %v", err, p.asked)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +36,27 @@ func standard() streams {
 		outColor: colors && isTerminal(os.Stdout),
 		errColor: colors && isTerminal(os.Stderr),
 		ask:      isTerminal(os.Stdin),
+	}
+}
+
+// heed reads standard input, which hears no context, until ctx ends. The read is left behind then: nothing but more input can
+// end it, and the process is about to.
+func heed[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := read()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -79,7 +80,7 @@ func (c *command) send(ctx context.Context, args []string, f *sendFlags, hasData
 		return err
 	}
 	name := f.file
-	if post.Data, err = c.sendData(args, f, hasData); err != nil {
+	if post.Data, err = c.sendData(ctx, args, f, hasData); err != nil {
 		return err
 	}
 	if post.ContentType == "" {
@@ -166,7 +167,7 @@ func isHeader(name, value string) bool {
 	return strings.Trim(name, token) == "" && !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
-func (c *command) sendData(args []string, f *sendFlags, hasData bool) ([]byte, error) {
+func (c *command) sendData(ctx context.Context, args []string, f *sendFlags, hasData bool) ([]byte, error) {
 	fromInput := len(args) == 2 || f.file == "-"
 	switch {
 	case hasData && f.file != "" || len(args) == 2 && (hasData || f.file != ""):
@@ -178,7 +179,7 @@ func (c *command) sendData(args []string, f *sendFlags, hasData bool) ([]byte, e
 	case !fromInput:
 		return nil, &exit{exitUsage, errors.New("there is no data: give --data, --file, or - for standard input")}
 	}
-	return io.ReadAll(c.in)
+	return heed(ctx, func() ([]byte, error) { return io.ReadAll(c.in) })
 }
 
 // pairs reads name=value.
@@ -204,6 +205,10 @@ func sendError(ctx context.Context, err error, address string, accepted int) err
 		code, err = exitFailure, fmt.Errorf("%w, and there was no answer yet", context.Cause(ctx))
 	case errors.As(err, &refused):
 		code = exitFailure
+	case errors.As(err, &unreachable) && inDoubt(unreachable):
+		code = exitUnreachable
+		const advice = "what was posted may be accepted all the same, so look before you send it again"
+		err = fmt.Errorf("%s gave no whole answer: %w; %s", address, err, advice)
 	case errors.As(err, &unreachable):
 		code = exitUnreachable
 		err = fmt.Errorf("no Millrace reached at %s: %w; start it with millrace run or millrace dev, or say with --url where it is", address, err)
@@ -212,6 +217,13 @@ func sendError(ctx context.Context, err error, address string, accepted int) err
 		err = fmt.Errorf("%w (before that %s accepted)", err, plural(accepted, "event"))
 	}
 	return &exit{code, err}
+}
+
+// inDoubt says whether a post may have been accepted though there is no answer: a connection was there, and broke or went silent.
+func inDoubt(err *app.UnreachableError) bool {
+	var op *net.OpError
+	dialing := errors.As(err, &op) && op.Op == "dial"
+	return !dialing && errors.Unwrap(err.Err) != nil // an answer of something else has no cause
 }
 
 func lines(ids []string) string {

@@ -167,8 +167,12 @@ func (s *Sink) login(se *session) error {
 	}
 	remote, _ := se.conn.RemoteAddr().(*net.TCPAddr)
 	_, encrypted := se.client.TLSConnectionState()
-	if !encrypted && (remote == nil || !remote.IP.IsLoopback()) {
+	here := remote != nil && remote.IP.IsLoopback()
+	switch {
+	case !encrypted && !here:
 		return errors.New("AUTH: the connection is not encrypted; the password was not sent")
+	case s.to.insecure && !here:
+		return errors.New("AUTH: the server is not this machine and did not prove its name; the password was not sent")
 	}
 	_, offered := se.client.Extension("AUTH")
 	mechanisms := strings.Fields(strings.ToUpper(offered))
@@ -178,6 +182,10 @@ func (s *Sink) login(se *session) error {
 			clean(strconv.Quote(offered), 100))
 	}
 	err := early("AUTH", se.client.Auth(auth))
+	if errors.Is(err, smtp.ErrUnexpectedServerResponse) {
+		// The library quotes what the server asks, which may be what it was told.
+		return errors.New("AUTH: the server asks for more than a user name and a password")
+	}
 	var r *refusal
 	if errors.As(err, &r) {
 		r.text = s.redact(r.text)

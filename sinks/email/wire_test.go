@@ -3,6 +3,7 @@ package email
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -343,6 +344,8 @@ func TestLoginsThatFail(t *testing.T) {
 		"other mechanism": {map[string][]string{"EHLO": {"250-hello\r\n250 AUTH XOAUTH2"}}, "offers none"},
 		"echo": {map[string][]string{"EHLO": {"250-hello\r\n250 AUTH PLAIN"},
 			"AUTH": {"535 hunter2 AG1pbGxyYWNlAGh1bnRlcjI="}}, "AUTH answered 535"},
+		"echo as a question": {map[string][]string{"EHLO": {"250-hello\r\n250 AUTH LOGIN"}, "AUTH": {"334 VXNlcm5hbWU6"},
+			"bWlsbHJhY2U=": {"334 UGFzc3dvcmQ6"}, "aHVudGVyMg==": {"334 aHVudGVyMg=="}}, "asks for more"},
 	} {
 		s := newScript(t, c.answers)
 		f := failure(t, newSink(t, s.address, login), order(), event.UnavailableClass)
@@ -379,6 +382,38 @@ func TestPasswordStaysHere(t *testing.T) {
 		}
 	}()
 	err := sink.greet(t.Context(), &session{conn: &conn{Conn: here, left: maxReply}})
+	if err == nil || !strings.Contains(err.Error(), "password was not sent") {
+		t.Error(err)
+	}
+}
+
+// A certificate that nobody vouches for is enough on this machine only, not where the file's name for it leads elsewhere.
+func TestPasswordStaysHereInTLS(t *testing.T) {
+	cert, _ := certificate(t)
+	sink := newSink(t, "localhost", func(c *Config) { c.TLS, c.Username, c.Password = tlsOffered, "millrace", "hunter2" })
+	here, there := net.Pipe()
+	defer here.Close()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		defer there.Close()
+		_, _ = io.WriteString(there, "220 ready\r\n")
+		r := bufio.NewReader(there)
+		_, _ = r.ReadString('\n')
+		_, _ = io.WriteString(there, "250-hello\r\n250 STARTTLS\r\n")
+		_, _ = r.ReadString('\n')
+		_, _ = io.WriteString(there, "220 go\r\n")
+		encrypted := tls.Server(there, cert)
+		r = bufio.NewReader(encrypted)
+		_, _ = r.ReadString('\n')
+		_, _ = io.WriteString(encrypted, "250-hello\r\n250 AUTH PLAIN\r\n")
+		if line, err := r.ReadString('\n'); err == nil {
+			t.Errorf("it went on with %q", line)
+		}
+	}()
+	err := sink.greet(t.Context(), &session{conn: &conn{Conn: here, left: maxReply}})
+	_ = here.Close()
+	<-served
 	if err == nil || !strings.Contains(err.Error(), "password was not sent") {
 		t.Error(err)
 	}

@@ -19,7 +19,7 @@ type receiver interface {
 // CloudEvent, which keeps what it has. Any other is a plain post of its data, and the attributes that the test names replace
 // those that the source gives it. The error says why the source refuses it.
 func enter(p *pipelines.Pipeline, g *pipelines.Given, clock event.Clock, newID func() string) ([]event.Event, error) {
-	e := g.Event
+	e, named := g.Event, g.Event
 	complete := e.ID != "" && e.Source != "" && e.Type != ""
 	if e.DataContentType == "" && e.Data != nil {
 		e.DataContentType = "application/json"
@@ -39,13 +39,14 @@ func enter(p *pipelines.Pipeline, g *pipelines.Given, clock event.Clock, newID f
 		post.Headers["Content-Type"] = h.Get("Content-Type")
 	case headers["Content-Type"] == "" && e.DataContentType != "":
 		post.Headers["Content-Type"] = e.DataContentType
+		named.DataContentType = "" // what the events have is for the source to say: a line of many is not what the body is
 	}
 	events, err := source.Receive(post, clock, newID)
 	if err != nil || complete {
 		return events, err
 	}
 	for i := range events {
-		replace(&events[i], &g.Event)
+		replace(&events[i], &named)
 		if err := codec.Validate(&events[i]); err != nil {
 			return nil, err
 		}

@@ -179,6 +179,7 @@ func (s *scene) give(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil { // it runs before anything goes in
 		return err
 	}
+	order := 0 // of the next event: a body may hold more than one
 	for i := range s.test.Given {
 		g := &s.test.Given[i]
 		events, refused := enter(s.pipeline, g, s.clock, ids(i+1))
@@ -187,7 +188,8 @@ func (s *scene) give(ctx context.Context) error {
 			continue
 		}
 		for j := range events {
-			s.bench.give(&events[j], i)
+			s.bench.give(&events[j], order)
+			order++
 		}
 		if _, err := emit(ctx, event.Batch{Events: events}); err != nil {
 			return err

@@ -96,6 +96,52 @@ func TestPassing(t *testing.T) {
 	}
 }
 
+// Of a body that holds many events each is one, in the order of the body, with what the source makes of its line.
+func TestManyInOneBody(t *testing.T) {
+	r := run(t, `
+- name: lines
+  given:
+    datacontenttype: application/x-ndjson
+    data: |
+      {"total":1}
+      {"total":2}
+      {"total":3}
+      {"total":4}
+      {"total":5}
+      {"total":6}
+  expect:
+    archive:
+      - { id: test-1, datacontenttype: application/json, data: { total: 1 } }
+      - { id: test-1/2, data: { total: 2 } }
+      - { id: test-1/3, data: { total: 3 } }
+      - { id: test-1/4, data: { total: 4 } }
+      - { id: test-1/5, data: { total: 5 } }
+      - { id: test-1/6, data: { total: 6 } }
+`)[0]
+	if !r.OK() {
+		t.Error(faults(r))
+	}
+}
+
+// An attribute is a text: what looks like a number or a boolean is compared as it is written.
+func TestAttributesAreText(t *testing.T) {
+	r := run(t, `
+- name: the same
+  given: { id: 007, type: True, subject: 0x10, data: { total: 100 } }
+  mock: { payments: { status: 400 } }
+  expect: { archive: [ { id: 007, type: True, subject: 0x10 } ], dead_letters: [ { event_id: 007, status: 400, attempts: 1 } ] }
+- name: another
+  given: { id: 7, data: { total: 1 } }
+  expect: { archive: [ { id: 007 } ] }
+`)
+	if !r[0].OK() {
+		t.Error(faults(r[0]))
+	}
+	if got := faults(r[1]); got != `archive[0].id: "007" | "7"` {
+		t.Error(got)
+	}
+}
+
 // What happens in a test does not depend on how many run beside it, nor on how often.
 func TestSameEveryTime(t *testing.T) {
 	p := plan(t, passing)
