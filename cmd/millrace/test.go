@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -94,14 +95,14 @@ func (c *command) testOnce(ctx context.Context, t *testFlags, o tests.Options) e
 		o.Done = func(r tests.Result) { _ = p.Print(r) } // an error there has nobody left to hear it
 	}
 	var all []tests.Result
-	invalid := false
+	var invalid []string
 	for _, path := range t.paths {
 		src := c.source()
 		src.Path, src.Tests = path, true
 		plan, report := app.Load(src)
 		say(c.err, "%s", report.Text())
 		if plan == nil {
-			invalid = true
+			invalid = append(invalid, path)
 			continue
 		}
 		results, err := tests.Run(ctx, plan, o)
@@ -112,7 +113,10 @@ func (c *command) testOnce(ctx context.Context, t *testFlags, o tests.Options) e
 	if err := c.testReport(t, p, all); err != nil {
 		return err
 	}
-	if invalid || tests.Failed(all) > 0 {
+	switch {
+	case len(invalid) > 0:
+		return &exit{exitFindings, fmt.Errorf("not tested, because it is not valid: %s", strings.Join(invalid, ", "))}
+	case tests.Failed(all) > 0:
 		return &exit{code: exitFindings}
 	}
 	return nil
