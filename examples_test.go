@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -356,18 +355,7 @@ func (e *liveExample) judge(want shown) {
 // until asks again and again, and fails with the last answer.
 func (e *liveExample) until(what string, ask func() error) {
 	e.Helper()
-	over := time.After(30 * time.Second)
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	for {
-		err := ask()
-		if err == nil {
-			return
-		}
-		select {
-		case <-over:
-			e.Fatalf("%s: %v\n%s", what, err, e.out.String())
-		case <-again.C:
-		}
+	if err := eventually(ask); err != nil {
+		e.Fatalf("%s: %v\n%s", what, err, e.out.String())
 	}
 }

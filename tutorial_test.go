@@ -151,17 +151,24 @@ func (r *reader) stop() {
 // until asks again and again, and fails with the last answer.
 func (r *reader) until(what string, ask func() error) {
 	r.Helper()
+	if err := eventually(ask); err != nil {
+		r.Fatalf("%s: %v", what, err)
+	}
+}
+
+// eventually asks again and again for at most 30 seconds, and returns the last answer.
+func eventually(ask func() error) error {
 	over := time.After(30 * time.Second)
-	again := time.NewTicker(20 * time.Millisecond)
+	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for {
 		err := ask()
 		if err == nil {
-			return
+			return nil
 		}
 		select {
 		case <-over:
-			r.Fatalf("%s: %v", what, err)
+			return err
 		case <-again.C:
 		}
 	}

@@ -85,7 +85,7 @@ var (
 	resumed  = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>.* = (-?\d+)`)
 )
 
-// readTrace returns where each order's id was last first written to the WAL (the end of that call), the successful syncs of the WAL, and
+// readTrace returns where each order's id was first written to the WAL (the end of that call), the successful syncs of the WAL, and
 // where each order's answer began to be sent.
 func readTrace(t *testing.T, path string) (written map[string]int, syncs []call, answers map[string]int) {
 	t.Helper()

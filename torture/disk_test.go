@@ -75,6 +75,45 @@ func fill(t *testing.T, path string) {
 	}
 }
 
+// TestReadOnlyDisk starts the program on an outbox whose disk has become read-only: it ends with the reason, and with a writable
+// disk everything that was accepted before is delivered.
+func TestReadOnlyDisk(t *testing.T) {
+	audit := newReceiver(t)
+	audit.answers(func(string) int { return 503 })
+	p := newPlace(t, "path: disk/millrace.db, reserve: 1MiB", orders+`
+      audit: { http: { url: "`+audit.url+`/audit" } }
+`)
+	disk := filepath.Join(p.dir, "disk")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64m"); err != nil {
+		t.Skipf("a disk of its own can't be mounted here: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	r, _ := p.start()
+	t.Cleanup(r.kill)
+	acked := p.load(t.Context(), 8, 500, 2000, func(int) int { return 1 })
+	r.kill() // a disk cannot become read-only while files on it are open for writing
+	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	refused := p.launch()
+	if code := refused.code(5 * time.Second); code != 1 {
+		t.Errorf("exit code %d on a read-only disk", code)
+	}
+	if said := refused.output.String(); !strings.Contains(said, "read-only file system") || !strings.Contains(said, "millrace.db") {
+		t.Errorf("the reason is not said:\n%s", said)
+	}
+	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	audit.answers(nil)
+	p.start()
+	p.eventually(20*time.Second, "what was accepted is delivered", func() bool { return len(audit.missing(acked, positive)) == 0 })
+	audit.check(t)
+}
+
 // TestFailingSync makes a sync of the outbox fail under load: nothing is acknowledged that is not there, and the program ends with
 // the reason.
 func TestFailingSync(t *testing.T) {
