@@ -66,9 +66,9 @@ func (p *plan) change() {
 	}
 }
 
-func (p *plan) unchange(committed bool) {
+func (p *plan) unchange() {
 	for _, r := range p.rows {
-		r.subscription.unchange(r.offset, committed)
+		r.subscription.unchange(r.offset)
 	}
 }
 

@@ -82,15 +82,14 @@ func (s *subscription) change(o event.Offset) {
 	}
 }
 
-// unchange ends what change began. After a commit that failed, Due must look anew for what it left out.
-func (s *subscription) unchange(o event.Offset, committed bool) {
+// unchange ends what change began, whether or not it was committed. A Due that looked meanwhile left the row out and may have noted
+// that nothing else is due, so the reader must look anew: without this signal the row would never be handed out.
+func (s *subscription) unchange(o event.Offset) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.changing, o)
-	if !committed {
-		s.due = time.Time{}
-		s.wake()
-	}
+	s.due = time.Time{}
+	s.wake()
 }
 
 // changed takes over a row that was committed.

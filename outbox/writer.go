@@ -192,7 +192,7 @@ func (w *writer) commit(b batch) (*plan, error) {
 // giveUp rolls back a plan that was being carried out.
 func (w *writer) giveUp(p *plan, cause error) error {
 	err := w.rollback(cause)
-	p.unchange(false)
+	p.unchange()
 	return err
 }
 
@@ -220,7 +220,7 @@ func (w *writer) publish(p *plan) {
 	for _, r := range p.rows {
 		r.subscription.changed(r)
 	}
-	p.unchange(true)
+	p.unchange()
 	if p.work != nil {
 		p.work()
 	}
