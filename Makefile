@@ -3,7 +3,7 @@ SHELL := /bin/sh
 LINT  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then run pipelines.yaml for development: sinks reach nobody, what they send is shown
 	./bin/millrace dev -c pipelines.yaml
@@ -17,7 +17,15 @@ check: tools ## what a change must pass before it is committed, tests apart: for
 	go vet ./...
 	$(LINT) ./...
 
-bench: tools ## the benchmarks of every package
+bench: build ## measure the program against its floors, about 8 minutes; BENCH='-run intake -n 1' and the like choose
+	go build -trimpath -o bin/bench ./bench
+	./bin/bench $(BENCH)
+
+bench-long: build ## the long measurements: 10 million events stored, a sink down, a full disk
+	go build -trimpath -o bin/bench ./bench
+	./bin/bench -long $(BENCH)
+
+bench-go: tools ## the benchmarks of every package
 	go test -run='^$$' -bench=. -benchmem -timeout=30m ./...
 
 build: tools ## compile bin/millrace
@@ -32,4 +40,4 @@ tools:
 	@cc=$$(go env CC); test "$$(go env CGO_ENABLED)" = 1 && command -v "$${cc%% *}" >/dev/null || \
 	  { echo "millrace needs a C compiler for SQLite ($$cc is missing or CGO_ENABLED is 0): apt-get install gcc libc6-dev" >&2; exit 1; }
 
-.PHONY: help run test check bench build tools
+.PHONY: help run test check bench bench-long bench-go build tools

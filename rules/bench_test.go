@@ -121,3 +121,14 @@ func benchEventCopy() *event.Event {
 	ev := benchOrder
 	return &ev
 }
+
+func BenchmarkMap(b *testing.B) {
+	x := mustCompile(b, `{order: data.order_id, total: data.amount, customer: data.customer.name, items: len(data.items)}`)
+	op := Map(x)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := op(benchEventCopy()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

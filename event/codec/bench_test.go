@@ -132,3 +132,35 @@ func BenchmarkConvert(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkBatch reads and writes a batch of 64 orders in the JSON batch format.
+func BenchmarkBatch(b *testing.B) {
+	const n = 64
+	events := make([]event.Event, n)
+	for i := range events {
+		events[i] = order()
+	}
+	text := EncodeBatch(nil, events)
+	perEvent := func(b *testing.B) {
+		b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "events/s")
+	}
+	b.Run("Encode", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		b.ReportAllocs()
+		var into []byte
+		for b.Loop() {
+			into = EncodeBatch(into[:0], events)
+		}
+		perEvent(b)
+	})
+	b.Run("Decode", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if got, err := DecodeBatch(text, 64); err != nil || len(got) != n {
+				b.Fatal(len(got), err)
+			}
+		}
+		perEvent(b)
+	})
+}
