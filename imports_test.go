@@ -49,6 +49,8 @@ var homes = map[string][]string{
 	"github.com/cloudevents/sdk-go/v2":        {"event/codec"},
 	"github.com/cloudevents/sdk-go/sql/v2":    {"rules"},
 	"github.com/expr-lang/expr":               {"rules"},
+	"github.com/go-logfmt/logfmt":             {"rules"},
+	"github.com/leodido/go-syslog/v4":         {"rules"},
 	"github.com/mattn/go-sqlite3":             {"outbox", "bench/internal/floor"},
 	"database/sql":                            {"outbox", "bench/internal/floor"},
 	"github.com/goccy/go-yaml":                {"pipelines"},

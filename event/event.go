@@ -29,6 +29,9 @@ type Event struct {
 	// data of length zero.
 	Data []byte
 
+	// Ran names the pure stages that ran before the event was stored, in their order; nil for none. It is no CloudEvents attribute.
+	Ran []string
+
 	// Received is when Millrace accepted the event, in UTC. It is not a CloudEvents attribute.
 	Received time.Time
 }

@@ -18,6 +18,10 @@ type Record struct {
 type Batch struct {
 	Events []Event
 	State  Changes
+
+	// Complete, if it is not nil, gives event i the attributes that cost time to make, such as an id that is a hash. Events that the
+	// first stages drop never get them. It is called for several at the same time, once for each event and emission, and must not keep e.
+	Complete func(i int, e *Event)
 }
 
 // Changes are changes to a component's state: key to bytes, nil deletes the key. They are opaque to everyone else.

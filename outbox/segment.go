@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"time"
 	"unsafe"
 
 	"github.com/millrace-run/millrace/event"
 )
 
-// The format of a segment's body, version 1. Integers are varints unless noted; a string is its length and its bytes.
+// The format of a segment's body, version 2. Integers are varints unless noted; a string is its length and its bytes.
 //
-//	byte     version, 1
+//	byte     version
 //	4 bytes  CRC-32C of all that follows, big endian
-//	heads    count, then each: source, type, datacontenttype, dataschema, extensions (count, then name, kind each)
+//	heads    count, then each: source, type, datacontenttype, dataschema, extensions (count, then name, kind each), and since
+//	         version 2 the stages that ran (count, then names)
 //	base     received time of the first event, nanoseconds since 1970 (signed); -2^63 is the
 //	         zero time
 //	events   each: index of its head, id, subject, time, received minus base (signed), the text of each extension of the
@@ -24,7 +26,7 @@ import (
 //
 // What events of one source have in common is thus written once. The number of events is a column of the row.
 const (
-	segmentVersion   = 1
+	segmentVersion   = 2
 	segmentHeader    = 5
 	maxSegmentEvents = 4096
 	maxSegmentBytes  = 1 << 20
@@ -97,7 +99,7 @@ func sameHead(a, b *event.Event) bool {
 			return false
 		}
 	}
-	return true
+	return slices.Equal(a.Ran, b.Ran)
 }
 
 func appendHead(b []byte, e *event.Event) []byte {
@@ -107,6 +109,10 @@ func appendHead(b []byte, e *event.Event) []byte {
 	b = binary.AppendUvarint(b, uint64(len(e.Extensions)))
 	for _, x := range e.Extensions {
 		b = append(appendString(b, x.Name), byte(x.Kind))
+	}
+	b = binary.AppendUvarint(b, uint64(len(e.Ran)))
+	for _, name := range e.Ran {
+		b = appendString(b, name)
 	}
 	return b
 }
@@ -149,7 +155,7 @@ func appendString(b []byte, s string) []byte {
 // decodeSegment returns the n events of a body, the first of which has offset first. The events share body's memory: it
 // must not be changed afterwards.
 func decodeSegment(body []byte, first event.Offset, n int) ([]event.Record, error) {
-	if len(body) < segmentHeader || body[0] != segmentVersion {
+	if len(body) < segmentHeader || body[0] < 1 || body[0] > segmentVersion {
 		return nil, fmt.Errorf("%w: unknown format", errDamaged)
 	}
 	if crc32.Checksum(body[segmentHeader:], castagnoli) != binary.BigEndian.Uint32(body[1:segmentHeader]) {
@@ -232,14 +238,21 @@ func (d *decoder) byte() byte {
 
 func (d *decoder) head(e *event.Event) {
 	e.Source, e.Type, e.DataContentType, e.DataSchema = d.string(), d.string(), d.string(), d.string()
-	n := d.count()
-	if n == 0 {
-		return
+	if n := d.count(); n > 0 {
+		e.Extensions = make([]event.Extension, n)
 	}
-	e.Extensions = make([]event.Extension, n)
 	for i := range e.Extensions {
 		e.Extensions[i].Name = d.string()
 		e.Extensions[i].Kind = event.Kind(d.byte())
+	}
+	if d.bytes[0] == 1 {
+		return
+	}
+	if n := d.count(); n > 0 {
+		e.Ran = make([]string, n)
+	}
+	for i := range e.Ran {
+		e.Ran[i] = d.string()
 	}
 }
 

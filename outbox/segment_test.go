@@ -23,7 +23,24 @@ func drawEvent(t *rapid.T) event.Event {
 	for _, name := range rapid.SampledFrom([][]string{nil, {"a"}, {"a", "traceparent"}}).Draw(t, "extensions") {
 		e.SetExtension(event.Extension{Name: name, Kind: event.Kind(rapid.IntRange(0, 6).Draw(t, "kind")), Text: few.Draw(t, "text")})
 	}
+	e.Ran = rapid.SampledFrom([][]string{nil, {"parse"}, {"parse", "filter-2"}}).Draw(t, "ran")
 	return e
+}
+
+// TestSegmentVersion1 reads a body that was written before segments named the stages that ran.
+func TestSegmentVersion1(t *testing.T) {
+	var s segmentEncoder
+	want := []event.Record{{Offset: 3, Event: event.Event{ID: "1", Source: "/a", Type: "t", Data: []byte("data")}}}
+	body := bytes.Clone(s.encode(want))
+	head := segmentHeader + 1 + len("\x02/a\x01t\x00\x00\x00")
+	body = append(body[:head:head], body[head+1:]...) // without the count of stages
+	body[0] = 1
+	sum(body)
+	got, err := decodeSegment(body, 3, 1)
+	got[0].Event.Received = time.Time{}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Fatal(err, diff)
+	}
 }
 
 func TestSegmentRoundTrip(t *testing.T) {

@@ -272,6 +272,10 @@ func detached(e event.Event) event.Event {
 	for i := range e.Extensions {
 		e.Extensions[i].Name, e.Extensions[i].Text = strings.Clone(e.Extensions[i].Name), strings.Clone(e.Extensions[i].Text)
 	}
+	e.Ran = slices.Clone(e.Ran)
+	for i := range e.Ran {
+		e.Ran[i] = strings.Clone(e.Ran[i])
+	}
 	e.Data = bytes.Clone(e.Data)
 	return e
 }

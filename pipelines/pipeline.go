@@ -8,7 +8,7 @@ import (
 )
 
 func pipelineDefaults() pipelineKeys {
-	return pipelineKeys{Unmatched: "drop", Delivery: "at_least_once"}
+	return pipelineKeys{Unmatched: "drop", Delivery: "at_least_once", Store: "needed"}
 }
 
 func breakerDefaults() Breaker { return Breaker{After: 5, ProbeMax: 10 * time.Second} }
@@ -80,6 +80,9 @@ func (l *loader) pipeline(s *section) *Pipeline {
 	}
 	if e, ok := s.node.find("sinks"); ok {
 		p.Sinks = l.sinks(s, e)
+	}
+	if row, _ := typeOf(l.o.Types.Sources, p.Source.Type); row.Rereadable && keys.Store == "needed" {
+		p.PushDown = len(p.Stages)
 	}
 	suite := l.suite(s, p)
 	if e, ok := s.node.find("tests"); ok {

@@ -52,6 +52,7 @@ type Pipeline struct {
 	Source      Component
 	Stages      []Stage
 	Sinks       []*Sink
+	PushDown    int  // how many of the stages run before an event is stored
 	Strict      bool // a missing field is an error
 	Tests       []*Test
 }
@@ -66,11 +67,12 @@ type Component struct {
 
 // Stage is one pure step. Name is its type, with a number from the second of a type on, unless the file names it.
 type Stage struct {
-	Name    string
-	Type    string
-	Op      rules.Op
-	OnError OnError
-	Place   Place
+	Name     string
+	Type     string
+	Op       rules.Op
+	DataOnly bool // it reads and changes nothing but the data and its content type
+	OnError  OnError
+	Place    Place
 }
 
 // OnError is what becomes of an event at which a stage fails.
@@ -134,6 +136,9 @@ type Type struct {
 	Config any
 	// Build decodes the settings and returns the component. It opens nothing.
 	Build func(decode Decode) (any, error)
+
+	// For sources: what it delivered can be had from it again, until its position is committed.
+	Rereadable bool
 
 	// For sinks: the defaults that differ by type.
 	Concurrency int

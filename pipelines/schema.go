@@ -24,6 +24,7 @@ type pipelineKeys struct {
 	Stages      *node  `yaml:"stages" doc:"Steps that each event goes through, in order."`
 	Sinks       *node  `yaml:"sinks,required" doc:"Where events go, by name: each sink gets every event that its when matches."`
 	Unmatched   string `yaml:"unmatched,oneof=drop" doc:"What becomes of an event that no sink wants; it is counted."`
+	Store       string `yaml:"store,oneof=needed|all" doc:"What is stored of a source that can be read again: what its first stages let through, or all."`
 	Strict      bool   `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
 	Delivery    string `yaml:"delivery,oneof=at_least_once" doc:"The guarantee of delivery."`
 	Tests       *node  `yaml:"tests" doc:"What must come out for what goes in: run by the command test, never by run."`
@@ -41,6 +42,7 @@ type stageTypeKeys struct {
 	Map    *rules.Expr            `yaml:"map" doc:"Replaces the data by the value of the expression."`
 	Set    map[string]*rules.Expr `yaml:"set" doc:"Writes members, by path such as data.total or subject."`
 	Drop   *rules.Expr            `yaml:"drop,decision" doc:"Drops the events for which the expression is true."`
+	Parse  *node                  `yaml:"parse" doc:"Makes data of a text: the name of a format, or a map of settings."`
 	Remove []string               `yaml:"remove" doc:"Removes members, by path."`
 }
 
@@ -79,6 +81,7 @@ func (sh *shape) put(name string, s *shape) {
 
 func stageShape() *shape {
 	sh := shapeOf(reflect.ValueOf(stageTypeKeys{}))
+	sh.put("parse", shapeOf(reflect.ValueOf(parseDefaults())))
 	for i := range sh.fields {
 		sh.fields[i].index = -1 // read by name, not into a struct
 	}

@@ -52,7 +52,7 @@ func (b *stageBuilder) stage(s *section) {
 	}
 	st := Stage{Type: chosen.key.text, OnError: OnError(keys.OnError), Place: chosen.key.at}
 	st.Name = b.name(s, st.Type, keys.Name, chosen)
-	st.Op = b.l.operation(s, chosen)
+	st.Op, st.DataOnly = b.l.operation(s, chosen)
 	b.stages = append(b.stages, st)
 }
 
@@ -85,30 +85,32 @@ func (b *stageBuilder) name(s *section, kind, given string, chosen entry) string
 	return name
 }
 
-// operation compiles what a stage does; nil when it has a fault.
-func (l *loader) operation(s *section, chosen entry) rules.Op {
+// operation compiles what a stage does, nil when it has a fault, and says whether it keeps to the data.
+func (l *loader) operation(s *section, chosen entry) (op rules.Op, dataOnly bool) {
 	var keys stageTypeKeys
 	sh := shapeOf(reflect.ValueOf(keys))
 	f, _ := sh.field(chosen.key.text)
 	n := chosen.value
 	switch chosen.key.text {
 	case "set":
-		return l.set(s, chosen, f)
+		return l.set(s, chosen, f), false
 	case "remove":
-		return l.remove(chosen, f)
+		return l.remove(chosen, f), false
+	case "parse":
+		return l.parseStage(s, chosen), true
 	}
 	l.decodeScalar(n, f, reflect.ValueOf(&keys).Elem().Field(f.index))
 	switch {
 	case keys.Filter != nil:
 		l.constantDecision(n, "filter")
-		return rules.Filter(keys.Filter)
+		return rules.Filter(keys.Filter), keys.Filter.DataOnly()
 	case keys.Drop != nil:
 		l.constantDecision(n, "drop")
-		return rules.Drop(keys.Drop)
+		return rules.Drop(keys.Drop), keys.Drop.DataOnly()
 	case keys.Map != nil:
-		return rules.Map(keys.Map)
+		return rules.Map(keys.Map), keys.Map.DataOnly()
 	}
-	return nil
+	return nil, false
 }
 
 // constantDecision warns of a filter that does not look at the event.

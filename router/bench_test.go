@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/rules"
 )
 
 // counting is a sink that takes everything and tells when it has all.
@@ -40,7 +41,7 @@ func BenchmarkRouter(b *testing.B) {
 
 func benchmarkRouter(b *testing.B, sinks int, serial bool) {
 	p := &pipelines.Pipeline{Name: "p"}
-	p.Stages = []pipelines.Stage{{Name: "filter", Op: func(*event.Event) (bool, string, error) { return true, "", nil }}}
+	p.Stages = []pipelines.Stage{{Name: "filter", Op: func(*rules.Subject) (bool, string, error) { return true, "", nil }}}
 	var all []*counting
 	for i := range sinks {
 		c := &counting{left: b.N, all: make(chan struct{})}

@@ -7,7 +7,8 @@ import (
 )
 
 // Emit puts a batch into the log. The events and the position behind them are on disk when it returns nil, or neither is.
-// Only then may the source confirm to its own origin. It returns the ids of the events. It is an alias, so that a package
+// Only then may the source confirm to its own origin. It returns the ids of the events, of those that were
+// stored if the first stages of the pipeline ran before; a batch of which they leave nothing is not waited for unless it has state. It is an alias, so that a package
 // which may not import router satisfies Source by writing the same function type.
 type Emit = func(ctx context.Context, b event.Batch) (ids []string, err error)
 

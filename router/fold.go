@@ -1,10 +1,14 @@
 package router
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // fold decides which of many log lines are worth writing: an equal one at most every 10 s, a different one at most every second.
-// The zero fold is ready. It is not safe for concurrent use.
+// The zero fold is ready.
 type fold struct {
+	mu     sync.Mutex // guards all below
 	last   string
 	at     time.Time
 	hidden int
@@ -17,6 +21,8 @@ const (
 
 // allow says whether to write a line, and how many were hidden before it.
 func (f *fold) allow(now time.Time, line string) (hidden int, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	pause := foldEqual
 	if line != f.last {
 		pause = foldDifferent

@@ -45,9 +45,10 @@ func play(t *testing.T, f func(s *scene)) {
 
 func (s *scene) pipeline() *pipelines.Pipeline { return s.plan.Pipelines[0] }
 
-func (s *scene) stage(op rules.Op, e pipelines.OnError) {
+func (s *scene) stage(op func(ev *event.Event) (bool, string, error), e pipelines.OnError) {
 	p := s.pipeline()
-	p.Stages = append(p.Stages, pipelines.Stage{Name: fmt.Sprint("stage", len(p.Stages)+1), Op: op, OnError: e})
+	on := func(s *rules.Subject) (bool, string, error) { return op(&s.Event) }
+	p.Stages = append(p.Stages, pipelines.Stage{Name: fmt.Sprint("stage", len(p.Stages)+1), Op: on, OnError: e})
 }
 
 // sink adds a sink with the defaults of the language, and no breaker.

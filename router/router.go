@@ -45,6 +45,7 @@ type topic struct {
 	plan     *pipelines.Pipeline
 	shaper   *shaper
 	tally    *tally
+	push     *pushDown // nil where everything is stored
 	ring     *ring
 	guard    *guard // of the runner
 	sub      *sharedReader
@@ -82,6 +83,7 @@ func (r *Router) newTopic(p *pipelines.Pipeline, budget int64) *topic {
 	logger := r.logger.With("pipeline", p.Name)
 	t := &topic{name: p.Name, plan: p, shaper: newShaper(p), ring: newRing(budget), guard: newGuard(r.clock, logger)}
 	t.tally = newTally(p, r.clock, logger)
+	t.push = newPushDown(p, t.shaper, t.tally)
 	for i, s := range p.Sinks {
 		sink, ok := s.Value.(Sink)
 		if !ok {
@@ -160,28 +162,46 @@ func (r *Router) Emit(pipeline string) Emit {
 }
 
 func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, error) {
-	ids := make([]string, len(b.Events))
+	now := r.clock.Now().UTC()
 	for i := range b.Events {
-		ids[i] = b.Events[i].ID
 		if b.Events[i].Received.IsZero() {
-			b.Events[i].Received = r.clock.Now().UTC()
+			b.Events[i].Received = now
+		}
+	}
+	events, counts := b.Events, pushed{}
+	if t.push != nil {
+		counts = t.push.run(&b)
+		events = counts.events
+	} else if b.Complete != nil {
+		for i := range events {
+			b.Complete(i, &events[i])
 		}
 	}
 	var c event.Commit
-	if len(b.Events) > 0 {
-		c.Appends = []event.Append{{Topic: t.name, Events: b.Events}}
+	if len(events) > 0 {
+		c.Appends = []event.Append{{Topic: t.name, Events: events}}
 	}
 	if len(b.State) > 0 {
 		c.States = []event.State{{Owner: "source:" + t.name, Changes: b.State}}
 	}
-	if c.Appends == nil && c.States == nil {
-		return ids, nil
+	if c.Appends != nil || c.States != nil {
+		if _, err := r.log.Commit(ctx, c); err != nil {
+			return nil, err
+		}
 	}
-	if _, err := r.log.Commit(ctx, c); err != nil {
-		return nil, err
+	t.received.Add(int64(len(events)))
+	if t.push != nil {
+		t.push.committed(counts)
 	}
-	t.received.Add(int64(len(ids)))
-	return ids, nil
+	return idsOf(events), nil
+}
+
+func idsOf(events []event.Event) []string {
+	ids := make([]string, len(events))
+	for i := range events {
+		ids[i] = events[i].ID
+	}
+	return ids
 }
 
 // Run executes the plan until ctx ends, then returns nil; or until the log is over, then it returns why. When ctx ends no new

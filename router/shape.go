@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,9 +96,10 @@ func (s *shaper) one(r *event.Record, sink int) *shaped {
 }
 
 func (s *shaper) shape(r *event.Record, t *tally) *shaped {
-	out := &shaped{offset: r.Offset, event: r.Event, source: r.Event.Source, id: r.Event.ID, received: r.Event.Received}
-	for i := range s.stages {
-		keep, err := s.step(i, &out.event, t)
+	out := &shaped{offset: r.Offset, source: r.Event.Source, id: r.Event.ID, received: r.Event.Received}
+	subject := rules.Subject{Event: r.Event}
+	for i := s.after(r.Event.Ran); i < len(s.stages); i++ {
+		keep, err := s.step(i, &subject, t)
 		switch {
 		case err != nil && s.stages[i].OnError == pipelines.OnErrorDrop:
 			out.fate = dropped
@@ -109,13 +111,28 @@ func (s *shaper) shape(r *event.Record, t *tally) *shaped {
 		}
 		if out.fate != passes {
 			out.leaveOut()
-			break
+			return out
 		}
 	}
-	if out.fate == passes {
-		out.size = int64(max(r.Event.Size(), out.event.Size()))
-	}
+	subject.Finish()
+	out.event = subject.Event
+	out.event.Ran = nil
+	out.size = int64(max(r.Event.Size(), out.event.Size()))
 	return out
+}
+
+// after is the first stage that is still to run on an event for which some ran before it was stored: the one behind the last of
+// those that the file still has. If it has none of them, they were replaced, and so many count as run.
+func (s *shaper) after(ran []string) int {
+	for n := len(ran); n > 0; n-- {
+		if n <= len(s.stages) && s.stages[n-1].Name == ran[n-1] {
+			return n
+		}
+		if i := slices.IndexFunc(s.stages, func(st pipelines.Stage) bool { return st.Name == ran[n-1] }); i >= 0 {
+			return i + 1
+		}
+	}
+	return min(len(ran), len(s.stages))
 }
 
 // leaveOut forgets what no sink will ask for, and lets go of the memory that it shares with the log.
@@ -128,13 +145,14 @@ func (s *shaped) leaveOut() {
 }
 
 // step runs one stage. With on_error: pass an event that fails is as it was before.
-func (s *shaper) step(i int, ev *event.Event, t *tally) (keep bool, err error) {
+func (s *shaper) step(i int, subject *rules.Subject, t *tally) (keep bool, err error) {
 	stage := &s.stages[i]
 	var before event.Event
 	if stage.OnError == pipelines.OnErrorPass {
-		before = *ev
+		subject.Finish()
+		before = subject.Event
 	}
-	keep, missing, err := safely(stage.Op, ev)
+	keep, missing, err := safely(stage.Op, subject)
 	if missing != "" && err == nil {
 		t.missing(i, missing)
 		err = s.strictly(missing)
@@ -144,7 +162,7 @@ func (s *shaper) step(i int, ev *event.Event, t *tally) (keep bool, err error) {
 	}
 	t.failed(i)
 	if stage.OnError == pipelines.OnErrorPass {
-		*ev = before
+		subject.Reset(before)
 		return true, nil
 	}
 	return false, err
@@ -158,13 +176,13 @@ func (s *shaper) strictly(missing string) error {
 }
 
 // safely is one call of a stage in which a panic is an error: one event must not end the process.
-func safely(op rules.Op, ev *event.Event) (keep bool, missing string, err error) {
+func safely(op rules.Op, subject *rules.Subject) (keep bool, missing string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return op(ev)
+	return op(subject)
 }
 
 func (s *shaper) decide(out *shaped, t *tally) {

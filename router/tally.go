@@ -8,8 +8,8 @@ import (
 	"github.com/millrace-run/millrace/pipelines"
 )
 
-// tally counts what the runner of a pipeline did. Only the runner counts, so that each event counts once; whoever shapes an
-// event again passes a nil tally, which counts nothing.
+// tally counts what the stages of a pipeline did. Only the runner counts, and what runs stages before the log, so that each event
+// counts once; whoever shapes an event again passes a nil tally, which counts nothing.
 type tally struct {
 	clock  event.Clock
 	logger *slog.Logger
@@ -17,7 +17,8 @@ type tally struct {
 	steps     []step
 	unmatched atomic.Int64
 	dead      atomic.Int64
-	fold      fold // of the lines about dead letters; the runner's alone
+	fold      fold // of the lines about dead letters
+	quiet     bool // a scratch tally
 }
 
 // step is what is counted of one stage, or of one sink's when.
@@ -26,7 +27,8 @@ type step struct {
 	effect      pipelines.OnError // what becomes of an event at which it fails
 
 	dropped, lacking, errors atomic.Int64
-	fold                     fold // of the lines about missing fields; the runner's alone
+	fold                     fold   // of the lines about missing fields
+	field                    string // in a scratch tally: the last that was missing
 }
 
 func newTally(p *pipelines.Pipeline, clock event.Clock, logger *slog.Logger) *tally {
@@ -62,8 +64,33 @@ func (t *tally) missing(i int, field string) {
 	}
 	s := &t.steps[i]
 	s.lacking.Add(1)
+	if t.quiet {
+		s.field = field
+		return
+	}
+	t.tellMissing(s, field)
+}
+
+func (t *tally) tellMissing(s *step, field string) {
 	if hidden, ok := s.fold.allow(t.clock.Now(), field); ok {
 		t.logger.Info("a decision met a missing field", "stage", s.stage, "sink", s.sink, "field", field, "folded", hidden)
+	}
+}
+
+// scratch is a tally for what may have to be counted again. It is one goroutine's, until it is merged.
+func (t *tally) scratch() *tally { return &tally{steps: make([]step, len(t.steps)), quiet: true} }
+
+// merge adds what a scratch tally has, and empties it.
+func (t *tally) merge(scratch *tally) {
+	for i := range scratch.steps {
+		from, to := &scratch.steps[i], &t.steps[i]
+		to.dropped.Add(from.dropped.Swap(0))
+		to.lacking.Add(from.lacking.Swap(0))
+		to.errors.Add(from.errors.Swap(0))
+		if from.field != "" {
+			t.tellMissing(to, from.field)
+			from.field = ""
+		}
 	}
 }
 

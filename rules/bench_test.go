@@ -109,7 +109,7 @@ func BenchmarkSet(b *testing.B) {
 	op := set(b, `data.total_cents = int(data.amount * 100)`, `subject = data.order_id`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := op(benchEventCopy()); err != nil {
+		if _, _, err := op.Apply(benchEventCopy()); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -127,7 +127,7 @@ func BenchmarkMap(b *testing.B) {
 	op := Map(x)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := op(benchEventCopy()); err != nil {
+		if _, _, err := op.Apply(benchEventCopy()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -176,6 +176,9 @@ func (d *decoder) decodeArray() (any, bool) {
 // alias reads bytes as a string without copying. An event's data is never changed in place (see event.Event), which makes it safe.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// bytesOf is the way back. Nobody writes to the result.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // textOf is the value of a JSON string, given without its quotes.
 func textOf(b []byte, escaped bool) string {
 	if escaped {

@@ -52,7 +52,7 @@ func ExampleSet() {
 		return
 	}
 	ev := event.Event{Data: []byte(`{ "total": 19.90 }`)}
-	if _, _, err := set(&ev); err != nil {
+	if _, _, err := set.Apply(&ev); err != nil {
 		fmt.Println(err)
 	}
 	fmt.Printf("%s\n", ev.Data)

@@ -18,6 +18,8 @@ type Input struct {
 	Query   map[string]string
 	Params  map[string]string
 	Body    []byte
+
+	found *record // what stands for the event's data; nil where the data stands for itself
 }
 
 // Scope says which names an expression may use.
@@ -56,11 +58,16 @@ type Expr struct {
 	trees   [roots]tree
 	terms   int // how many && and || there are
 	loops   int // how many predicates there are
-	pool    sync.Pool
+
+	attributes bool // it reads more than data and body
+	pool       sync.Pool
 }
 
 // Compile checks and compiles an expression. Its error is an *Error.
 func Compile(src string, o Options) (*Expr, error) { return compile(text{src: src, whole: src}, o) }
+
+// DataOnly says that the expression reads nothing of an event but its data.
+func (x *Expr) DataOnly() bool { return !x.attributes }
 
 // String returns the source text.
 func (x *Expr) String() string { return x.text.src }

@@ -80,7 +80,7 @@ func FuzzEval(f *testing.F) {
 		_, _, _ = x.Bool(in)
 		_, _, _ = x.Value(in)
 		if op, err := Set([]Assignment{{"data.a.b", x}, {"subject", x}, {"ext.x", x}}); err == nil {
-			_, _, _ = op(ev)
+			_, _, _ = op.Apply(ev)
 		}
 		for _, err := range []error{err1, err2} {
 			checkPlace(t, src, err)

@@ -13,13 +13,15 @@ import (
 // slot is a field of a document that is fetched without decoding the rest.
 type slot struct {
 	root   root
-	index  int // in the spans of its document
-	absent any // its value where it is not there, and where it is null
+	index  int    // in the spans of its document
+	member string // the name, where the path is one name; else empty
+	absent any    // its value where it is not there, and where it is null
 	null   any
 }
 
 // tree is what an expression wants of one document.
 type tree struct {
+	deep    bool // some path is not just one name
 	want    *want
 	slots   int
 	members int
@@ -169,9 +171,11 @@ func (b *builder) identifier(n *ast.IdentifierNode) ast.Node {
 		return call(at, "%whole", constant(at, which))
 	}
 	if from, ok := collectionOf(n.Value, b.scope); ok {
+		b.x.attributes = true
 		return call(at, "%allNamed", constant(at, from))
 	}
 	attr, _ := attributeOf(n.Value)
+	b.x.attributes = true
 	return call(at, "%attribute", constant(at, attr))
 }
 
@@ -275,6 +279,7 @@ func (b *builder) member(n *ast.MemberNode) ast.Node {
 	key := b.node(n.Property)
 	if base, ok := n.Node.(*ast.IdentifierNode); ok && !b.isVariable(base.Value) {
 		if from, ok := collectionOf(base.Value, b.scope); ok {
+			b.x.attributes = true
 			return call(at, "%named", constant(at, from), key, constant(at, name))
 		}
 	}
@@ -283,6 +288,11 @@ func (b *builder) member(n *ast.MemberNode) ast.Node {
 
 func (b *builder) slot(at file.Location, which root, path []step, name string) ast.Node {
 	s := slot{root: which, index: b.x.trees[which].add(path), absent: missing{name: name}, null: missing{name: name, null: true}}
+	if len(path) == 1 && !path[0].item {
+		s.member = path[0].name
+	} else {
+		b.x.trees[which].deep = true
+	}
 	for i, known := range b.x.slots {
 		if known.root == s.root && known.index == s.index {
 			return call(at, "%slot", constant(at, i))

@@ -25,8 +25,7 @@
 // steps for each evaluation. What exceeds them is an error, at once or when an event is too large for the expression.
 package rules
 
-import "github.com/millrace-run/millrace/event"
-
-// Op is a pure stage. It edits ev, which belongs to the caller (slices in it are replaced, never written to), and says whether
-// the event goes on. missing names the first field that a decision needed and did not find, or is empty. Safe for concurrent use.
-type Op func(ev *event.Event) (keep bool, missing string, err error)
+// Op is a pure stage. It edits the subject (slices of its event are replaced, never written to), and says whether the event goes on.
+// missing names the first field that a decision needed and did not find, or is empty. An Op is safe for concurrent use, a Subject is
+// not.
+type Op func(s *Subject) (keep bool, missing string, err error)

@@ -47,6 +47,7 @@ type document struct {
 	text   any // the value where it is no JSON
 	err    error
 	scan   scanner
+	found  *record // stands for the bytes; nil where there are bytes
 
 	decoded bool
 	whole   any
@@ -249,6 +250,9 @@ func (r *run) fill(s *slot) (any, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
+	if d.found != nil {
+		return d.found.slot(s)
+	}
 	at := d.scan.spans[s.index]
 	if !d.json || at.end == 0 {
 		return s.absent, nil
@@ -269,6 +273,10 @@ func (r *run) fill(s *slot) (any, error) {
 func (r *run) open(which root) {
 	d := &r.docs[which]
 	d.opened = true
+	if which == rootData && r.in.found != nil && !r.x.trees[which].deep {
+		d.found = r.in.found
+		return
+	}
 	b, format, there := r.source(which)
 	if !there {
 		d.text = missing{name: which.String()}
@@ -324,6 +332,9 @@ func (r *run) source(which root) (b []byte, f format, there bool) {
 	if ev == nil || ev.Data == nil {
 		return nil, formatText, false
 	}
+	if r.in.found != nil {
+		return r.in.found.appendJSON(nil), formatJSON, true
+	}
 	if ev.IsJSON() {
 		return ev.Data, formatJSON, true
 	}
@@ -339,6 +350,9 @@ func opWhole(r *run, a []any) (any, error) {
 	}
 	if d.err != nil {
 		return nil, d.err
+	}
+	if d.found != nil {
+		return d.found.whole()
 	}
 	if !d.json {
 		return d.text, nil

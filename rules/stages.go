@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/expr-lang/expr/file"
-
-	"github.com/millrace-run/millrace/event"
 )
 
 // Assignment is one member that set writes: a path such as data.total_cents, subject or ext.region.
@@ -16,13 +14,13 @@ type Assignment struct {
 
 // Filter keeps the events for which x is true.
 func Filter(x *Expr) Op {
-	return func(ev *event.Event) (bool, string, error) { return x.Bool(&Input{Event: ev}) }
+	return func(s *Subject) (bool, string, error) { return x.Bool(s.in()) }
 }
 
 // Drop drops the events for which x is true; with a missing field it drops nothing.
 func Drop(x *Expr) Op {
-	return func(ev *event.Event) (bool, string, error) {
-		drop, missing, err := x.Bool(&Input{Event: ev})
+	return func(s *Subject) (bool, string, error) {
+		drop, missing, err := x.Bool(s.in())
 		if err != nil {
 			return false, "", err
 		}
@@ -33,14 +31,14 @@ func Drop(x *Expr) Op {
 // Map replaces the data with the value of x as JSON; the content type becomes application/json unless it is JSON already. nil is
 // null. missing names the first field that the value needs and the event lacks, where the value has null then.
 func Map(x *Expr) Op {
-	return func(ev *event.Event) (bool, string, error) {
-		data, missing, err := x.JSON(&Input{Event: ev})
+	return func(s *Subject) (bool, string, error) {
+		data, missing, err := x.JSON(s.in())
 		if err != nil {
 			return false, "", err
 		}
-		ev.Data = data
-		if !ev.IsJSON() {
-			ev.DataContentType = jsonType
+		s.Event.Data, s.parsed = data, false
+		if !s.Event.IsJSON() {
+			s.Event.DataContentType = jsonType
 		}
 		return true, missing, nil
 	}
@@ -68,8 +66,9 @@ func Set(assignments []Assignment) (Op, error) {
 		}
 		targets[i] = t
 	}
-	return func(ev *event.Event) (bool, string, error) {
-		next, first := *ev, ""
+	return func(s *Subject) (bool, string, error) {
+		s.Finish()
+		next, first := s.Event, ""
 		for i, t := range targets {
 			missing, err := t.write(&next, assignments[i].Value)
 			if err != nil {
@@ -79,7 +78,7 @@ func Set(assignments []Assignment) (Op, error) {
 				first = missing
 			}
 		}
-		*ev = next
+		s.Event = next
 		return true, first, nil
 	}, nil
 }
@@ -98,14 +97,15 @@ func Remove(paths []string) (Op, error) {
 		}
 		targets[i] = t
 	}
-	return func(ev *event.Event) (bool, string, error) {
-		next := *ev
+	return func(s *Subject) (bool, string, error) {
+		s.Finish()
+		next := s.Event
 		for _, t := range targets {
 			if err := t.remove(&next); err != nil {
 				return false, "", err
 			}
 		}
-		*ev = next
+		s.Event = next
 		return true, "", nil
 	}, nil
 }

@@ -27,12 +27,12 @@ func TestFilterAndDrop(t *testing.T) {
 			op   Op
 			want bool
 		}{{"filter", Filter(x), c.filter}, {"drop", Drop(x), c.drop}} {
-			if keep, missing, err := op.op(orderEvent()); err != nil || keep != op.want || missing != c.missing {
+			if keep, missing, err := op.op.Apply(orderEvent()); err != nil || keep != op.want || missing != c.missing {
 				t.Errorf("%s: %s: keep %v, missing %q, %v", op.name, c.src, keep, missing, err)
 			}
 		}
 	}
-	if keep, _, err := Drop(mustCompile(t, `data.count`))(orderEvent()); err == nil || keep {
+	if keep, _, err := Drop(mustCompile(t, `data.count`)).Apply(orderEvent()); err == nil || keep {
 		t.Error("a number decided to drop:", keep, err)
 	}
 }
@@ -46,7 +46,7 @@ func TestMap(t *testing.T) {
 		{`nil`, "application/json", `{}`, "application/json", `null`, ""},
 	} {
 		ev := &event.Event{DataContentType: c.mediaType, Data: []byte(c.data)}
-		keep, missing, err := Map(mustCompile(t, c.src))(ev)
+		keep, missing, err := Map(mustCompile(t, c.src)).Apply(ev)
 		if !keep || err != nil || string(ev.Data) != c.want || ev.DataContentType != c.wantType || missing != c.missing {
 			t.Errorf("%s: %v %q %v: %s %s", c.src, keep, missing, err, ev.DataContentType, ev.Data)
 		}
@@ -88,7 +88,7 @@ func TestSetData(t *testing.T) {
 	} {
 		ev := &event.Event{ID: "1", Source: "s", Type: "t", Data: []byte(c.data)}
 		before := ev.Data
-		keep, missing, err := set(t, c.assignment)(ev)
+		keep, missing, err := set(t, c.assignment).Apply(ev)
 		if !keep || missing != "" || err != nil || string(ev.Data) != c.want {
 			t.Errorf("%s: %v %q %v\n got %s\nwant %s", c.name, keep, missing, err, ev.Data, c.want)
 		}
@@ -103,7 +103,7 @@ func TestSetInOrder(t *testing.T) {
 	ev.Data = []byte(`{"total":2}`)
 	op := set(t, `data.cents = data.total * 100`, `subject = string(data.cents)`, `data.label = subject + "c"`,
 		`ext.cents = data.cents`)
-	if _, _, err := op(ev); err != nil || string(ev.Data) != `{"total":2,"cents":200,"label":"200c"}` || ev.Subject != "200" {
+	if _, _, err := op.Apply(ev); err != nil || string(ev.Data) != `{"total":2,"cents":200,"label":"200c"}` || ev.Subject != "200" {
 		t.Errorf("%v: %s %s", err, ev.Data, ev.Subject)
 	}
 	if x, _ := ev.Extension("cents"); x != (event.Extension{Name: "cents", Kind: event.Integer, Text: "200"}) {
@@ -114,7 +114,7 @@ func TestSetInOrder(t *testing.T) {
 func TestSetMissing(t *testing.T) {
 	ev := orderEvent()
 	ev.Data = []byte(`{"a":1,"n":null}`)
-	_, missing, err := set(t, `data.n2 = data.n`, `data.b = data.x * 100`, `data.c = data.y`)(ev)
+	_, missing, err := set(t, `data.n2 = data.n`, `data.b = data.x * 100`, `data.c = data.y`).Apply(ev)
 	if err != nil || missing != "data.x" || string(ev.Data) != `{"a":1,"n":null,"n2":null,"b":null,"c":null}` {
 		t.Errorf("missing %q, %v: %s", missing, err, ev.Data)
 	}
@@ -122,7 +122,7 @@ func TestSetMissing(t *testing.T) {
 	before.Subject = "s"
 	ev = orderEvent()
 	ev.Subject = "s"
-	_, _, err = set(t, `data.count = 1`, `subject = nil`, `id = data.x`)(ev)
+	_, _, err = set(t, `data.count = 1`, `subject = nil`, `id = data.x`).Apply(ev)
 	if err == nil || !strings.Contains(err.Error(), "data.x is missing") {
 		t.Errorf("id became nothing: %v", err)
 	}
@@ -151,7 +151,7 @@ func TestSetAttributes(t *testing.T) {
 		{`ext.big = 5000000000`, func(e *event.Event) string { return e.Extensions[0].Text }, "5000000000"},
 	} {
 		ev := orderEvent()
-		if _, _, err := set(t, c.assignment)(ev); err != nil || c.get(ev) != c.want {
+		if _, _, err := set(t, c.assignment).Apply(ev); err != nil || c.get(ev) != c.want {
 			t.Errorf("%s: got %q, %v", c.assignment, c.get(ev), err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestSetFailures(t *testing.T) {
 		{"", `{"a":"x"}`, `data.b = data.a * 2`, `* does not work on a string and a number, at 1:8 of "data.a * 2"`},
 	} {
 		ev := &event.Event{ID: "1", Source: "s", Type: "t", DataContentType: c.mediaType, Data: []byte(c.data)}
-		if _, _, err := set(t, c.assignment)(ev); err == nil || err.Error() != c.problem {
+		if _, _, err := set(t, c.assignment).Apply(ev); err == nil || err.Error() != c.problem {
 			t.Errorf("%s on %s:\n got %v\nwant %s", c.assignment, c.data, err, c.problem)
 		}
 	}
@@ -232,7 +232,7 @@ func TestRemove(t *testing.T) {
 			t.Fatal(err)
 		}
 		ev := &event.Event{Data: []byte(c.data)}
-		if keep, _, err := op(ev); !keep || err != nil || string(ev.Data) != c.want {
+		if keep, _, err := op.Apply(ev); !keep || err != nil || string(ev.Data) != c.want {
 			t.Errorf("%s without %s: got %s, %v; want %s", c.data, c.path, ev.Data, err, c.want)
 		}
 	}
@@ -241,7 +241,7 @@ func TestRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	ev := orderEvent()
-	if _, _, err := op(ev); err != nil || ev.Time != "" || len(ev.Extensions) != 2 {
+	if _, _, err := op.Apply(ev); err != nil || ev.Time != "" || len(ev.Extensions) != 2 {
 		t.Errorf("%v: %+v", err, ev)
 	}
 }

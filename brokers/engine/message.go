@@ -23,6 +23,7 @@ const (
 
 	metaReceived = "millrace-received" // RFC 3339 with nanoseconds, UTC
 	metaKinds    = "millrace-kinds"    // the types of the extensions that are not strings: "name:type", separated by commas
+	metaRan      = "millrace-ran"      // names of the stages that ran before, separated by commas
 	metaNoData   = "millrace-no-data"  // present when the event has no data, as opposed to data of length zero
 	metaOffset   = "millrace-offset"   // in memory: the event's place in its topic
 )
@@ -51,6 +52,7 @@ func encode(e *event.Event, meta message.Metadata) {
 	set("ce-dataschema", e.DataSchema)
 	set(metaContentType, e.DataContentType)
 	meta[metaReceived] = e.Received.UTC().Format(time.RFC3339Nano)
+	set(metaRan, strings.Join(e.Ran, ","))
 	if e.Data == nil {
 		meta[metaNoData] = "true"
 	}
@@ -88,6 +90,9 @@ func decode(m *message.Message, now time.Time) (event.Event, error) {
 		e.Data = nil
 	} else if e.Data == nil {
 		e.Data = []byte{}
+	}
+	if ran := meta[metaRan]; ran != "" {
+		e.Ran = strings.Split(ran, ",")
 	}
 	e.Extensions = extensions(meta)
 	return e, nil

@@ -1,0 +1,135 @@
+package router
+
+import (
+	"runtime"
+	"sync"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/rules"
+)
+
+// pushChunk is how many events make it worth while to use another processor.
+const pushChunk = 512
+
+// pushDown runs the first stages of a pipeline before anything is stored. It is for a source that can be read again: what these stages
+// drop was never accepted, so that a log of which one line in a hundred matters costs a hundredth of the disk. What passes is
+// stored with the names of the stages that ran, for the runner begins behind them.
+type pushDown struct {
+	shaper *shaper
+	tally  *tally
+	names  []string // of the stages
+	pool   sync.Pool
+}
+
+func newPushDown(p *pipelines.Pipeline, s *shaper, t *tally) *pushDown {
+	if p.PushDown == 0 {
+		return nil
+	}
+	d := &pushDown{shaper: s, tally: t, pool: sync.Pool{New: func() any { return &pusher{tally: t.scratch()} }}}
+	for _, stage := range p.Stages[:p.PushDown] {
+		d.names = append(d.names, stage.Name)
+	}
+	return d
+}
+
+// pushed is what is left of a batch, and what was counted on the way. The counts are merged once the batch is committed, so that a
+// batch that is tried again counts once.
+type pushed struct {
+	events []event.Event
+	counts []*pusher
+}
+
+// run runs the stages on the events of a batch, on several processors if they are many. It keeps their order and changes none of them.
+func (d *pushDown) run(b *event.Batch) pushed {
+	n := min(runtime.GOMAXPROCS(0), len(b.Events)/pushChunk+1)
+	parts := make([]*pusher, n)
+	var done sync.WaitGroup
+	for i := range parts {
+		from, to := len(b.Events)*i/n, len(b.Events)*(i+1)/n
+		parts[i] = d.pool.Get().(*pusher)
+		if i == n-1 {
+			parts[i].run(d, b, from, to)
+			break
+		}
+		done.Go(func() { parts[i].run(d, b, from, to) })
+	}
+	done.Wait()
+	out := pushed{events: parts[0].kept, counts: parts}
+	for _, p := range parts[1:] {
+		out.events = append(out.events, p.kept...)
+	}
+	return out
+}
+
+// committed counts a batch.
+func (d *pushDown) committed(p pushed) {
+	for _, part := range p.counts {
+		d.tally.merge(part.tally)
+		part.kept = nil
+		d.pool.Put(part)
+	}
+}
+
+// pusher runs stages on one event after the other.
+type pusher struct {
+	subject rules.Subject
+	tally   *tally
+	kept    []event.Event
+}
+
+func (p *pusher) run(d *pushDown, b *event.Batch, from, to int) {
+	p.kept = nil
+	for i := from; i < to; i++ {
+		p.subject.Reset(b.Events[i])
+		if p.keeps(d, b, i) {
+			p.subject.Finish()
+			p.kept = append(p.kept, p.subject.Event)
+		}
+	}
+	p.subject = rules.Subject{}
+}
+
+// keeps runs the stages on one event and says whether it is to be stored. One that fails is stored as it was before that stage, which
+// then fails again behind the log and makes the dead letter.
+func (p *pusher) keeps(d *pushDown, b *event.Batch, i int) bool {
+	ev, complete := &p.subject.Event, b.Complete == nil
+	finish := func() {
+		if !complete {
+			b.Complete(i, ev)
+			complete = true
+		}
+	}
+	ran := len(d.names)
+	for k := range d.names {
+		stage := &d.shaper.stages[k]
+		if !stage.DataOnly {
+			finish()
+		}
+		var before event.Event
+		if d.shaper.strict { // a stage that has done its work can still fail
+			p.subject.Finish()
+			before = *ev
+		}
+		keep, err := d.shaper.step(k, &p.subject, p.tally)
+		if err != nil && d.shaper.strict {
+			p.subject.Reset(before)
+		}
+		switch {
+		case err != nil && stage.OnError == pipelines.OnErrorDrop:
+			return false
+		case err != nil:
+			p.tally.steps[k].errors.Add(-1) // it is counted where it becomes a dead letter
+			ran = k
+		case !keep:
+			p.tally.filtered(k)
+			return false
+		}
+		if ran < len(d.names) {
+			break
+		}
+	}
+	finish()
+	ev.Ran = d.names[:ran:ran]
+	return true
+}
