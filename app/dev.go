@@ -190,6 +190,7 @@ func (t *tallies) add(some []Tally) {
 			t.all = append(t.all, Tally{Pipeline: s.Pipeline, Sink: s.Sink})
 		}
 		t.all[k].Received += s.Received
+		t.all[k].Duplicates += s.Duplicates
 		t.all[k].Delivered += s.Delivered
 		t.all[k].DeadLetters += s.DeadLetters
 	}

@@ -6,6 +6,7 @@ import "github.com/millrace-run/millrace/router"
 type Tally struct {
 	Pipeline, Sink string // an empty sink is the pipeline itself
 	Received       int    // events; of the pipeline only
+	Duplicates     int    // events that were left out; of the pipeline only
 	Delivered      int    // events; of a sink only
 	DeadLetters    int    // that were made; of the pipeline, those of its stages
 }
@@ -29,6 +30,8 @@ func tally(stats []router.Metric) []Tally {
 		switch {
 		case m.Name == "millrace_events_received_total":
 			all[k].Received += int(m.Value)
+		case m.Name == "millrace_events_duplicate_total":
+			all[k].Duplicates += int(m.Value)
 		case m.Name == "millrace_deliveries_settled_total" && labels["result"] == "delivered":
 			all[k].Delivered += int(m.Value)
 		case m.Name == "millrace_dead_letters_total":

@@ -22,6 +22,10 @@ type Batch struct {
 	// Complete, if it is not nil, gives event i the attributes that cost time to make, such as an id that is a hash. Events that the
 	// first stages drop never get them. It is called for several at the same time, once for each event and emission, and must not keep e.
 	Complete func(i int, e *Event)
+
+	// Body, when it is not nil, is what the events were made of under a key that their sender chose and that their ids come from.
+	// Where duplicates are left out, the same key with another body is then an error (ErrConflict), and nothing is committed.
+	Body []byte
 }
 
 // Changes are changes to a component's state: key to bytes, nil deletes the key. They are opaque to everyone else.
@@ -58,6 +62,7 @@ type Layout struct{ Topics []Topic }
 type Topic struct {
 	Name          string
 	Subscriptions []string
+	Dedupe        *Dedupe // nil takes every event, and forgets the keys that the log still has of the topic
 }
 
 // Capabilities says what a log can do beyond keeping events and handing them out.
@@ -69,6 +74,7 @@ type Capabilities struct {
 	Stateful  bool // State returns what was committed
 	Dead      bool // dead letters are kept, listed, redriven and dropped
 	Reopening bool // a subscription goes on where it was after the log was closed and opened again
+	Dedupe    bool // a Topic may have Dedupe; keys are as durable as events
 }
 
 // Commit is one unit of change to a log.
@@ -82,6 +88,24 @@ type Commit struct {
 type Append struct {
 	Topic  string
 	Events []Event
+	// Keys are the dedupe keys of the events, one each, for a topic with Dedupe. An event whose key is empty is taken in any case,
+	// and so are all when Keys is nil.
+	Keys []string
+	// Body, when it is not nil and equal keys mean equal ids (Dedupe.SameID), is kept as a fingerprint: an event whose key came
+	// with another Body before fails the commit with ErrConflict.
+	Body []byte
+}
+
+// Appended is what became of one Append.
+type Appended struct {
+	// First is the offset of the first event that was appended; of none, the one that the next event of the topic gets.
+	First Offset
+	// Duplicates are the events that were left out, by their index: the id of the event that was appended in their place, in an
+	// earlier commit or in this one. Both are on disk when the commit has returned. nil when all were appended.
+	Duplicates map[int]string
+	// Forgotten is how many keys of the topic were forgotten before their time since a commit last told, because there were more
+	// than MaxKeys.
+	Forgotten int
 }
 
 // Settle tells a log what became of events that a subscription was handed.
@@ -175,6 +199,8 @@ var (
 	ErrBusy = errors.New("the outbox is busy")
 	// ErrClosed means that the log is closed or closing: nothing was stored.
 	ErrClosed = errors.New("the outbox is closed")
+	// ErrConflict means that a key was used before with another body: nothing was stored.
+	ErrConflict = errors.New("the key was used before with another body")
 	// ErrUnknown means that a commit failed in a way that leaves open whether it is on disk: no yes may be said.
 	ErrUnknown = errors.New("the outbox failed while writing; the event may or may not have been stored")
 )

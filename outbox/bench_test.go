@@ -3,8 +3,10 @@ package outbox
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,6 +53,110 @@ func BenchmarkAppend(b *testing.B) {
 	work.Wait()
 	b.ReportMetric(float64(each*64)/b.Elapsed().Seconds(), "events/s")
 	b.ReportMetric(float64(each*64)/float64(o.writer.commits), "events/commit")
+}
+
+// BenchmarkAppendKeys compares appends with and without dedupe, of single events and of batches, with ids that come in no order.
+func BenchmarkAppendKeys(b *testing.B) {
+	day := event.Dedupe{Window: 24 * time.Hour, MaxKeys: 1_000_000}
+	sameID, other := day, day
+	sameID.SameID, other.Name = true, "data.order"
+	for _, size := range []int{1, 100} {
+		for _, c := range []struct {
+			keys   string
+			dedupe *event.Dedupe
+		}{{"none", nil}, {"id", &sameID}, {"other", &other}} {
+			b.Run(fmt.Sprintf("events=%d,keys=%s", size, c.keys), func(b *testing.B) { benchmarkKeys(b, c.dedupe, 64, size) })
+		}
+	}
+}
+
+func benchmarkKeys(b *testing.B, d *event.Dedupe, callers, size int) {
+	o := openBench(b)
+	if err := o.Configure(b.Context(), event.Layout{Topics: []event.Topic{{Name: "t", Dedupe: d}}}); err != nil {
+		b.Fatal(err)
+	}
+	e := benchEvent(1)
+	var work sync.WaitGroup
+	each := b.N/callers/size + 1
+	b.ReportAllocs()
+	cpu := cpuTime()
+	b.ResetTimer()
+	for range callers {
+		work.Go(func() {
+			e := e
+			for range each {
+				a := event.Append{Topic: "t"}
+				for range size {
+					e.ID = uuid()
+					a.Events = append(a.Events, e)
+					if d != nil {
+						a.Keys = append(a.Keys, e.ID)
+					}
+				}
+				if _, err := o.Commit(context.Background(), event.Commit{Appends: []event.Append{a}}); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	work.Wait()
+	n := float64(each * callers * size)
+	b.ReportMetric(n/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(cpuTime()-cpu)/n, "cpu-ns/event")
+}
+
+// BenchmarkLoadKeys is the start of an outbox with a million keys.
+func BenchmarkLoadKeys(b *testing.B) {
+	path, layout := b.TempDir()+"/outbox.db", event.Layout{Topics: []event.Topic{{
+		Name: "t", Dedupe: &event.Dedupe{Name: "data.order", Window: 24 * time.Hour, MaxKeys: 1_000_000},
+	}}}
+	begin := func() *Outbox {
+		o, err := Open(b.Context(), Options{Path: path})
+		if err == nil {
+			err = o.Configure(b.Context(), layout)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		return o
+	}
+	o := begin()
+	for range 250 {
+		a := event.Append{Topic: "t"}
+		for range 4000 {
+			a.Events, a.Keys = append(a.Events, event.Event{ID: uuid()}), append(a.Keys, uuid())
+		}
+		if _, err := o.Commit(b.Context(), event.Commit{Appends: []event.Append{a}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		b.StopTimer()
+		if err := o.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		o = begin()
+	}
+	if _, next := o.topic("t").dedupe.Load().set.Bounds(); next != 1_000_001 {
+		b.Errorf("%d keys", next-1)
+	}
+	if err := o.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func uuid() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// cpuTime is what this process has used.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkQueue is one producer with batches of 512 and three subscriptions that settle everything.

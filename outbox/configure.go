@@ -11,6 +11,9 @@ import (
 
 // load reads topics and subscriptions at start.
 func (b *Outbox) load(c *conn) error {
+	if err := b.loadSecret(c); err != nil {
+		return err
+	}
 	byID := map[int64]*topic{}
 	err := c.each("SELECT id, name FROM topics", func(columns []driver.Value) error {
 		t := &topic{id: columns[0].(int64), name: columns[1].(string)}
@@ -100,7 +103,11 @@ func (b *Outbox) configure(c *conn, l event.Layout) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() { b.configured(topics, append(publish, more...)) }, nil
+	keys, err := b.configureKeys(c, l, topics)
+	if err != nil {
+		return nil, err
+	}
+	return func() { b.configured(topics, append(append(publish, more...), keys)) }, nil
 }
 
 // configured takes over what was committed.

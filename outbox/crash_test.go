@@ -70,7 +70,9 @@ type hasty struct{ event.SystemClock }
 
 func (h hasty) After(d time.Duration) (<-chan time.Time, func()) { return h.SystemClock.After(d / 100) }
 
-var crashLayout = event.Layout{Topics: []event.Topic{{Name: "t", Subscriptions: []string{"t/eager", "t/lazy"}}}}
+var crashLayout = event.Layout{Topics: []event.Topic{{
+	Name: "t", Subscriptions: []string{"t/eager", "t/lazy"}, Dedupe: &event.Dedupe{Window: time.Hour, MaxKeys: 1000},
+}}}
 
 func round(o *Outbox, what string, k, size int) error {
 	if what == "checkpoint" {
@@ -85,7 +87,7 @@ func round(o *Outbox, what string, k, size int) error {
 	}
 	for i := range size {
 		e := event.Event{ID: fmt.Sprintf("%d/%d", k, i), Source: "/work", Type: "t", Data: bytes.Repeat([]byte{byte(k)}, 700)}
-		c.Appends[0].Events = append(c.Appends[0].Events, e)
+		c.Appends[0].Events, c.Appends[0].Keys = append(c.Appends[0].Events, e), append(c.Appends[0].Keys, e.ID)
 	}
 	if k > 1 {
 		outcomes := roundOutcomes(k-1, size)
@@ -198,6 +200,38 @@ func verify(t *testing.T, path string, size, acked int) {
 	if ids := allEvents(t, o); ids[len(ids)-1] != "fresh" {
 		t.Fatalf("the fresh event is not there: %v", ids)
 	}
+	verifyKeys(t, o, size)
+}
+
+// verifyKeys sends all rounds again, as a client does that heard no answer: what is on disk is known, what is not is taken.
+func verifyKeys(t *testing.T, o *Outbox, size int) {
+	t.Helper()
+	var c event.Commit
+	for k := 1; k <= crashRounds; k++ {
+		a := event.Append{Topic: "t"}
+		for i := range size {
+			id := fmt.Sprintf("%d/%d", k, i)
+			a.Events, a.Keys = append(a.Events, event.Event{ID: id}), append(a.Keys, id)
+		}
+		c.Appends = append(c.Appends, a)
+	}
+	if _, err := o.Commit(t.Context(), c); err != nil {
+		t.Fatalf("sending all rounds again: %v", err)
+	}
+	found := map[string]int{}
+	for _, id := range allEvents(t, o) {
+		found[id]++
+	}
+	delete(found, "fresh")
+	for id, n := range found {
+		if n != 1 {
+			t.Fatalf("event %s is there %d times", id, n)
+		}
+	}
+	if len(found) != crashRounds*size {
+		t.Fatalf("%d events, want %d", len(found), crashRounds*size)
+	}
+	sameKeysOnDisk(t, o)
 }
 
 func allEvents(t *testing.T, o *Outbox) (ids []string) {
@@ -416,4 +450,5 @@ func checkError(t *testing.T, path string, size int, how string, r result) {
 			t.Fatalf("round %d: %d of %d events, acknowledged: %v\n%s", k, n, size, acked, r.output)
 		}
 	}
+	verifyKeys(t, o, size)
 }

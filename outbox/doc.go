@@ -10,6 +10,8 @@
 //	subscriptions  one reader of a topic: its cursor, and a bit for each of the 4,096 offsets behind it
 //	deliveries     a row for each event of a subscription that could not simply be settled
 //	states         what components want to find again, committed together with the events it belongs to
+//	keys           hash, time and id of the events of a topic with Dedupe, for as long as its window; see dedupe.go
+//	secrets        what makes the hashes of this file its own
 //
 // # States of an event in a subscription
 //
@@ -52,6 +54,13 @@
 // whose time is up meanwhile are let go. A fault of one member, such as a layout that names a thing twice, is its answer. Everything
 // else, a failed fsync above all, ends the outbox: those in the commit hear ErrUnknown, later ones ErrClosed, and Failed tells
 // the process to end. It never tries a second fsync, because the kernel may have dropped the pages that the first could not write.
+//
+// # Duplicates
+//
+// The writer decides in 2 whether an event is a duplicate, and writes the key of one that is not together with it: event and key are
+// both on disk or neither is, whatever happened above. A duplicate of an event in the same commit is answered in 6 like that one. A
+// commit that fails takes its keys back out of memory, so that nothing is remembered of what was refused. Keys are loaded when
+// Configure names their topic, and do not need the events that they are of.
 //
 // # Settling is lazy
 //

@@ -129,6 +129,7 @@ func sameOnDisk(t *testing.T, b *Outbox) {
 			t.Errorf("%s: %v; rows that are said to be changing: %v", name, err, s.changing)
 		}
 	}
+	sameKeysOnDisk(t, b)
 	if n, err := c.integer("SELECT commits FROM file"); err != nil || n != b.writer.commits {
 		t.Errorf("%d commits on disk, %d in memory (%v)", n, b.writer.commits, err)
 	}

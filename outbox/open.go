@@ -20,7 +20,7 @@ import (
 var schemas embed.FS
 
 const (
-	schemaVersion = 1
+	schemaVersion = 2
 	applicationID = 0x4d696c6c // "Mill", in the header of the file
 )
 

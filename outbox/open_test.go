@@ -54,9 +54,9 @@ func TestRefusedFiles(t *testing.T) {
 		name, want string
 		prepare    func(t *testing.T, path string)
 	}{
-		{"newer", "has schema 2, this program knows up to 1", func(t *testing.T, path string) {
+		{"newer", "has schema 3, this program knows up to 2", func(t *testing.T, path string) {
 			closed(t, path)
-			change(t, path, "PRAGMA user_version = 2")
+			change(t, path, "PRAGMA user_version = 3")
 		}},
 		{"another program's", "not an outbox", func(t *testing.T, path string) {
 			change(t, path, "CREATE TABLE mine (x)", "INSERT INTO mine VALUES (1)")

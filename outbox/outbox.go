@@ -42,6 +42,7 @@ type Outbox struct {
 	topics        map[string]*topic
 	subscriptions map[string]*subscription
 	ring          ring
+	secret        []byte // of the hashes of dedupe keys
 }
 
 // Open opens or makes an outbox and recovers it. A *LockedError names the process that has it, a *BehindError says that commits
@@ -159,7 +160,8 @@ func (b *Outbox) Err() error {
 
 // Can says that an outbox does everything.
 func (b *Outbox) Can() event.Capabilities {
-	return event.Capabilities{Durable: true, Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Reopening: true}
+	return event.Capabilities{Durable: true, Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Reopening: true,
+		Dedupe: true}
 }
 
 // Full says whether appends are refused at present.
@@ -180,7 +182,7 @@ func (b *Outbox) subscription(name string) *subscription {
 // Commit applies all of c in one transaction and returns when it is synced. It keeps the slices of the events: the caller must
 // not change them afterwards. Should ctx end before the writer took the commit, it is withdrawn and nothing of it happens
 // (event.ErrBusy when its deadline passed); once taken it is waited for.
-func (b *Outbox) Commit(ctx context.Context, c event.Commit) ([]event.Offset, error) {
+func (b *Outbox) Commit(ctx context.Context, c event.Commit) ([]event.Appended, error) {
 	r, err := b.request(c)
 	if err != nil {
 		return nil, err
@@ -194,7 +196,7 @@ func (b *Outbox) Commit(ctx context.Context, c event.Commit) ([]event.Offset, er
 	if err := b.queue.wait(ctx, r); err != nil {
 		return nil, err
 	}
-	return r.first, nil
+	return r.appended, nil
 }
 
 // request checks a commit before it is queued, so that no member of a transaction can fail by its own fault.
@@ -208,6 +210,11 @@ func (b *Outbox) request(c event.Commit) (*request, error) {
 			return nil, fmt.Errorf("outbox has no topic %q", a.Topic)
 		}
 		r.topics = append(r.topics, t)
+		if a.Keys != nil {
+			if err := b.hashKeys(r, t, &a); err != nil {
+				return nil, err
+			}
+		}
 		for i := range a.Events {
 			if a.Events[i].Size() > maxValue {
 				return nil, fmt.Errorf("event %q is larger than %d bytes", a.Events[i].ID, maxValue)
@@ -230,7 +237,7 @@ func (b *Outbox) request(c event.Commit) (*request, error) {
 		r.subscriptions = append(r.subscriptions, sub)
 	}
 	if len(c.Appends) > 0 {
-		r.first = make([]event.Offset, len(c.Appends))
+		r.appended = make([]event.Appended, len(c.Appends))
 	}
 	return r, nil
 }

@@ -18,7 +18,9 @@ type plan struct {
 	cursors []*moved
 	rows    []row
 	states  []event.State
-	work    func() // publish of a work
+	keyed   []*keyed // topics with dedupe that are appended to
+	freed   int      // rows of keys that the commit deletes
+	work    func()   // publish of a work
 }
 
 // planned is what a commit appends to one topic.
@@ -50,8 +52,8 @@ func (w *writer) newPlan(b batch) *plan {
 		}
 	}
 	for _, r := range b.requests {
-		if err := p.request(r); err != nil {
-			r.done <- err
+		if r.refusal = p.request(r, w.clock); r.refusal != nil && !errors.Is(r.refusal, event.ErrConflict) {
+			r.done <- r.refusal
 			continue
 		}
 		p.batch.requests = append(p.batch.requests, r)
@@ -72,7 +74,9 @@ func (p *plan) unchange() {
 	}
 }
 
-func (p *plan) request(r *request) error {
+// request plans a request. One that is refused with ErrConflict is a member all the same: what it conflicts with may be in this
+// very commit, so it is answered when that is on disk.
+func (p *plan) request(r *request, clock event.Clock) error {
 	for _, t := range r.topics {
 		if !t.named.Load() { // a Configure came between
 			return fmt.Errorf("outbox has no topic %q", t.name)
@@ -83,13 +87,17 @@ func (p *plan) request(r *request) error {
 			return err
 		}
 	}
+	if err := p.decide(r, clock); err != nil {
+		return err
+	}
 	for i, s := range r.commit.Settles {
 		if err := p.settle(r.subscriptions[i], s.Outcomes); err != nil {
+			r.undecide(len(r.keys))
 			return err
 		}
 	}
 	for i, a := range r.commit.Appends {
-		r.first[i] = p.append(r.topics[i], a.Events)
+		r.appended[i].First = p.append(r.topics[i], a.Events, r.appended[i].Duplicates)
 	}
 	p.states = append(p.states, r.commit.States...)
 	return nil
@@ -140,17 +148,31 @@ func (p *plan) settle(s *subscription, outcomes []event.Outcome) error {
 	return errors.Join(errs...)
 }
 
-func (p *plan) append(t *topic, events []event.Event) (first event.Offset) {
-	if len(events) == 0 {
-		return t.head() + 1
+// append adds the events that are no duplicates.
+func (p *plan) append(t *topic, events []event.Event, duplicates map[int]string) (first event.Offset) {
+	if len(events) == len(duplicates) {
+		return t.head() + p.added(t) + 1
 	}
 	a := p.topic(t)
 	first = t.head() + event.Offset(len(a.records)) + 1
 	for i := range events {
-		a.records = append(a.records, event.Record{Offset: first + event.Offset(i), Event: events[i]})
+		if _, left := duplicates[i]; left {
+			continue
+		}
+		a.records = append(a.records, event.Record{Offset: t.head() + event.Offset(len(a.records)) + 1, Event: events[i]})
 		a.bytes += int64(events[i].Size()) + recordOverhead
 	}
 	return first
+}
+
+// added is how many events the plan appends to a topic so far.
+func (p *plan) added(t *topic) event.Offset {
+	for i := range p.appends {
+		if p.appends[i].topic == t {
+			return event.Offset(len(p.appends[i].records))
+		}
+	}
+	return 0
 }
 
 func (p *plan) topic(t *topic) *planned {
@@ -169,6 +191,9 @@ func (w *writer) apply(p *plan) error {
 		if err := w.applyAppend(&p.appends[i]); err != nil {
 			return err
 		}
+	}
+	if err := w.applyKeys(p); err != nil {
+		return err
 	}
 	for _, r := range p.rows {
 		if err := w.applyRow(r); err != nil {

@@ -19,9 +19,11 @@ const (
 // request is one member of a commit: a Commit that was checked, or a piece of work.
 type request struct {
 	commit        event.Commit
-	topics        []*topic        // of commit.Appends
-	subscriptions []*subscription // of commit.Settles
-	first         []event.Offset  // filled in by the writer
+	topics        []*topic         // of commit.Appends
+	subscriptions []*subscription  // of commit.Settles
+	keys          []keys           // of commit.Appends; nil when none has any
+	appended      []event.Appended // filled in by the writer
+	refusal       error            // of a member that the commit came to, filled in by the writer
 	bytes         int64
 	work          func(c *conn) (publish func(), err error) // runs alone in a commit; publish runs after it
 	done          chan error                                // receives once

@@ -34,7 +34,7 @@ func TestRemove(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return first[0]
+		return first[0].First
 	}
 	o := open()
 	appendOne(o)

@@ -19,9 +19,10 @@ import (
 type topic struct {
 	id            int64
 	name          string
-	last          atomic.Int64 // offset of the last event, 0 if there is none
-	named         atomic.Bool  // by the last Configure; another takes no events
-	mu            sync.Mutex   // guards subscriptions
+	last          atomic.Int64           // offset of the last event, 0 if there is none
+	named         atomic.Bool            // by the last Configure; another takes no events
+	dedupe        atomic.Pointer[dedupe] // nil takes every event
+	mu            sync.Mutex             // guards subscriptions
 	subscriptions []*subscription
 }
 

@@ -32,7 +32,9 @@ type writer struct {
 	written int64 // about how many bytes the WAL has grown since the last checkpoint
 	reserve reserve
 	maxSize int64
-	used    int64 // bytes in use at the last checkpoint
+	used    int64   // bytes in use at the last checkpoint
+	keyRow  int64   // the last id that a row of keys was given
+	doomed  []int64 // rows of keys that are no longer needed, to be deleted a few at a time
 
 	failures int // commits in a row that found the disk full or the file busy
 
@@ -193,6 +195,7 @@ func (w *writer) commit(b batch) (*plan, error) {
 func (w *writer) giveUp(p *plan, cause error) error {
 	err := w.rollback(cause)
 	p.unchange()
+	p.forget()
 	return err
 }
 
@@ -220,6 +223,7 @@ func (w *writer) publish(p *plan) {
 	for _, r := range p.rows {
 		r.subscription.changed(r)
 	}
+	w.remember(p)
 	p.unchange()
 	if p.work != nil {
 		p.work()
@@ -228,7 +232,7 @@ func (w *writer) publish(p *plan) {
 		p.appends[i].topic.wake()
 	}
 	for _, r := range p.batch.requests {
-		r.done <- nil
+		r.done <- r.refusal
 	}
 }
 

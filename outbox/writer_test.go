@@ -46,7 +46,7 @@ func (f *faults) failAt(n int64, err error) (seen *atomic.Int64, failed *atomic.
 // wholeCommit has all parts that a commit can have, for an outbox with the events 1 to 3.
 func wholeCommit() event.Commit {
 	return event.Commit{
-		Appends: []event.Append{{Topic: "t", Events: []event.Event{{ID: "4"}, {ID: "5"}}}},
+		Appends: []event.Append{{Topic: "t", Events: []event.Event{{ID: "4"}, {ID: "5"}}, Keys: []string{"4", "5"}}},
 		Settles: []event.Settle{
 			{Subscription: "t/eager", Outcomes: []event.Outcome{{Offset: 1}, retrying(2, false)}},
 			{Subscription: "t/lazy", Outcomes: []event.Outcome{{Offset: 3}}},
@@ -219,7 +219,7 @@ func TestCloseUnderLoad(t *testing.T) {
 				if stored.Add(1) == 200 {
 					close(enough)
 				}
-				if err := s.Settle(t.Context(), []event.Outcome{{Offset: first[0]}}); err == nil {
+				if err := s.Settle(t.Context(), []event.Outcome{{Offset: first[0].First}}); err == nil {
 					settled.Add(1)
 				} else if !errors.Is(err, event.ErrClosed) {
 					t.Error(err)

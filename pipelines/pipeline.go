@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"strings"
 	"time"
 )
 
 func pipelineDefaults() pipelineKeys {
 	return pipelineKeys{Unmatched: "drop", Delivery: "at_least_once", Store: "needed"}
 }
+
+func dedupeDefaults() Dedupe { return Dedupe{Window: 24 * time.Hour, MaxKeys: 1_000_000} }
 
 func breakerDefaults() Breaker { return Breaker{After: 5, ProbeMax: 10 * time.Second} }
 
@@ -72,6 +75,9 @@ func (l *loader) pipeline(s *section) *Pipeline {
 		return nil
 	}
 	p := &Pipeline{Name: s.key.text, Description: keys.Description, Place: s.key.at, Strict: keys.Strict}
+	if e, ok := s.node.find("dedupe"); ok {
+		p.Dedupe = l.dedupe(s, e)
+	}
 	if e, ok := s.node.find("source"); ok {
 		p.Source = l.source(s, e)
 	}
@@ -89,6 +95,29 @@ func (l *loader) pipeline(s *section) *Pipeline {
 		suite.tests(e)
 	}
 	return p
+}
+
+// dedupe reads the settings; that the key is there switches it on.
+func (l *loader) dedupe(pipeline *section, e entry) *Dedupe {
+	settings := dedupeDefaults()
+	f, _ := pipeline.shape.field("dedupe")
+	l.fill(&section{title: pipeline.below("dedupe"), key: e.key, node: e.value, shape: f.shape, up: pipeline},
+		reflect.ValueOf(&settings).Elem())
+	if n := e.value.below("key"); n != nil && settings.Key != nil && isConstant(settings.Key.String()) {
+		l.fault(n, codeValue, "key: this is the same for every event, so only the first would be accepted",
+			"say what is the same in duplicates and differs in other events, such as data.order")
+	}
+	return &settings
+}
+
+// isConstant says whether an expression is a single value as it stands: a number, true or false, nil, or a text in quotes.
+func isConstant(text string) bool {
+	text = strings.TrimSpace(text)
+	if resolve(text) != stringTag {
+		return true
+	}
+	n := len(text)
+	return text == "nil" || n > 1 && strings.ContainsRune("\"'`", rune(text[0])) && strings.IndexByte(text[1:], text[0]) == n-2
 }
 
 func (l *loader) source(pipeline *section, e entry) Component {

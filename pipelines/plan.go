@@ -52,9 +52,17 @@ type Pipeline struct {
 	Source      Component
 	Stages      []Stage
 	Sinks       []*Sink
-	PushDown    int  // how many of the stages run before an event is stored
-	Strict      bool // a missing field is an error
+	PushDown    int     // how many of the stages run before an event is stored
+	Strict      bool    // a missing field is an error
+	Dedupe      *Dedupe // nil takes every event
 	Tests       []*Test
+}
+
+// Dedupe leaves out events that came before.
+type Dedupe struct {
+	Key     *rules.Expr   `yaml:"key" doc:"What is the same in duplicates; by default source and id."`
+	Window  time.Duration `yaml:"window,min=1s,max=30d" doc:"How long a key is remembered."`
+	MaxKeys int           `yaml:"max_keys,min=1,max=100000000" doc:"How many keys are remembered; beyond that the oldest is forgotten early."`
 }
 
 // Component is a built source or sink: Value is what its row in the table returned.

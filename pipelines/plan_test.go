@@ -51,6 +51,9 @@ func dump(p *Plan) string {
 	}
 	for _, pl := range p.Pipelines {
 		line("pipeline %s at %s: %q strict %v", pl.Name, pl.Place, pl.Description, pl.Strict)
+		if d := pl.Dedupe; d != nil {
+			line("  dedupe by %v, window %v, max_keys %d", d.Key, d.Window, d.MaxKeys)
+		}
 		line("  source %s at %s: %s", pl.Source.Type, pl.Source.Place, settings(pl.Source.Value))
 		for _, st := range pl.Stages {
 			line("  stage %s (%s) at %s: on_error %s, op %v", st.Name, st.Type, st.Place, st.OnError, st.Op != nil)

@@ -25,6 +25,7 @@ type pipelineKeys struct {
 	Sinks       *node  `yaml:"sinks,required" doc:"Where events go, by name: each sink gets every event that its when matches."`
 	Unmatched   string `yaml:"unmatched,oneof=drop" doc:"What becomes of an event that no sink wants; it is counted."`
 	Store       string `yaml:"store,oneof=needed|all" doc:"What is stored of a source that can be read again: what its first stages let through, or all."`
+	Dedupe      *node  `yaml:"dedupe" doc:"Leaves out events that came before; an empty map takes the defaults."`
 	Strict      bool   `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
 	Delivery    string `yaml:"delivery,oneof=at_least_once" doc:"The guarantee of delivery."`
 	Tests       *node  `yaml:"tests" doc:"What must come out for what goes in: run by the command test, never by run."`
@@ -60,6 +61,7 @@ func schemaOf(t Types) *shape {
 	root := shapeOf(reflect.ValueOf(fileDefaults()))
 	root.put("outbox", typesShape(engineTypes()))
 	pipeline := shapeOf(reflect.ValueOf(pipelineDefaults()))
+	pipeline.put("dedupe", shapeOf(reflect.ValueOf(dedupeDefaults())))
 	root.put("pipelines", &shape{kind: mapKind, elem: pipeline})
 	pipeline.put("source", typesShape(t.Sources))
 	pipeline.put("stages", &shape{kind: listKind, elem: stageShape()})

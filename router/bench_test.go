@@ -86,11 +86,11 @@ type quickSub struct {
 
 func newQuickLog(n int) *quickLog { return &quickLog{n: event.Offset(n)} }
 
-func (l *quickLog) Can() event.Capabilities                                      { return event.Capabilities{Shared: true} }
-func (l *quickLog) Configure(context.Context, event.Layout) error                { return nil }
-func (l *quickLog) Subscribe(string) (Subscription, error)                       { return &quickSub{log: l}, nil }
-func (l *quickLog) Commit(context.Context, event.Commit) ([]event.Offset, error) { return nil, nil }
-func (s *quickSub) Settle(context.Context, []event.Outcome) error                { return nil }
+func (l *quickLog) Can() event.Capabilities                                        { return event.Capabilities{Shared: true} }
+func (l *quickLog) Configure(context.Context, event.Layout) error                  { return nil }
+func (l *quickLog) Subscribe(string) (Subscription, error)                         { return &quickSub{log: l}, nil }
+func (l *quickLog) Commit(context.Context, event.Commit) ([]event.Appended, error) { return nil, nil }
+func (s *quickSub) Settle(context.Context, []event.Outcome) error                  { return nil }
 func (s *quickSub) Due(context.Context, time.Time, int) ([]event.Exceptional, time.Time, error) {
 	return nil, time.Time{}, nil
 }

@@ -17,9 +17,10 @@ type Log interface {
 	Configure(ctx context.Context, l event.Layout) error
 
 	// Commit applies all of c at once and returns when that is as durable as Can says. When ctx ends before the writer took
-	// it, it is withdrawn (ErrBusy or the cause of ctx); once taken it is waited for. It returns the first offset of each append.
-	// event.ErrFull: nothing was stored.
-	Commit(ctx context.Context, c event.Commit) ([]event.Offset, error)
+	// it, it is withdrawn (ErrBusy or the cause of ctx); once taken it is waited for. It returns what became of each append:
+	// where the topic has Dedupe, an event whose key another one has had is left out.
+	// event.ErrFull, event.ErrConflict: nothing was stored.
+	Commit(ctx context.Context, c event.Commit) ([]event.Appended, error)
 
 	// Subscribe returns the one reader of a subscription that Configure named. Its methods are called by one goroutine,
 	// except for Settle and Position. A later call begins anew: what is not settled is handed out again.

@@ -77,7 +77,7 @@ func (l *fakeLog) Configure(_ context.Context, layout event.Layout) error {
 	return nil
 }
 
-func (l *fakeLog) Commit(ctx context.Context, c event.Commit) ([]event.Offset, error) {
+func (l *fakeLog) Commit(ctx context.Context, c event.Commit) ([]event.Appended, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -86,16 +86,16 @@ func (l *fakeLog) Commit(ctx context.Context, c event.Commit) ([]event.Offset, e
 	return l.commitLocked(c)
 }
 
-func (l *fakeLog) commitLocked(c event.Commit) ([]event.Offset, error) {
+func (l *fakeLog) commitLocked(c event.Commit) ([]event.Appended, error) {
 	if l.onWrite != nil {
 		if err := l.onWrite(c); err != nil {
 			return nil, err
 		}
 	}
 	l.commits++
-	var firsts []event.Offset
+	var all []event.Appended
 	for _, a := range c.Appends {
-		firsts = append(firsts, event.Offset(len(l.topics[a.Topic])+1))
+		all = append(all, event.Appended{First: event.Offset(len(l.topics[a.Topic]) + 1)})
 		l.topics[a.Topic] = append(l.topics[a.Topic], a.Events...)
 		for _, s := range l.subs {
 			if s.topic == a.Topic {
@@ -117,7 +117,7 @@ func (l *fakeLog) commitLocked(c event.Commit) ([]event.Offset, error) {
 		}
 		maps.Copy(l.states[s.Owner], s.Changes)
 	}
-	return firsts, nil
+	return all, nil
 }
 
 func (l *fakeLog) Subscribe(name string) (Subscription, error) {

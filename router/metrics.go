@@ -37,6 +37,12 @@ type family struct {
 var (
 	eventsReceived  = family{"millrace_events_received_total", "Events that were committed.", Counter}
 	eventsFiltered  = family{"millrace_events_filtered_total", "Events that a stage dropped.", Counter}
+	eventsDuplicate = family{
+		"millrace_events_duplicate_total", "Events that were left out because their dedupe key was accepted before.", Counter}
+	eventsUnkeyed = family{
+		"millrace_events_unkeyed_total", "Events that were accepted without a look for duplicates, because they had no dedupe key.", Counter}
+	keysForgotten = family{
+		"millrace_dedupe_keys_forgotten_total", "Dedupe keys that were forgotten before their window ended, because of max_keys.", Counter}
 	filteredMissing = family{
 		"millrace_filtered_missing_total", "Decisions of a stage or a when that met a missing field.", Counter}
 	stageErrors = family{
@@ -96,6 +102,11 @@ func (r *Router) Stats() []Metric {
 func (s *stats) topic(t *topic) {
 	pipeline := Label{"pipeline", t.name}
 	s.add(eventsReceived, float64(t.received.Load()), pipeline)
+	if t.keyer != nil {
+		s.add(eventsDuplicate, float64(t.keyer.duplicates.Load()), pipeline)
+		s.add(eventsUnkeyed, float64(t.keyer.unkeyed.Load()), pipeline)
+		s.add(keysForgotten, float64(t.keyer.forgotten.Load()), pipeline)
+	}
 	s.add(eventsUnmatched, float64(t.tally.unmatched.Load()), pipeline)
 	s.add(deadLettersMade, float64(t.tally.dead.Load()), pipeline, Label{"sink", ""}, Label{"reason", string(event.ReasonOnError)})
 	for i := range t.tally.steps {

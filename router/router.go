@@ -50,6 +50,7 @@ type topic struct {
 	guard    *guard // of the runner
 	sub      *sharedReader
 	sinks    []*subscriber
+	keyer    *keyer // nil when no duplicates are left out
 	received atomic.Int64
 
 	// position is how far the runner has shaped. begun is where it stood when the process began: what lies at or below it was
@@ -84,6 +85,12 @@ func (r *Router) newTopic(p *pipelines.Pipeline, budget int64) *topic {
 	t := &topic{name: p.Name, plan: p, shaper: newShaper(p), ring: newRing(budget), guard: newGuard(r.clock, logger)}
 	t.tally = newTally(p, r.clock, logger)
 	t.push = newPushDown(p, t.shaper, t.tally)
+	if p.Dedupe != nil {
+		t.keyer = newKeyer(p.Dedupe, r.clock, logger)
+		if !r.can.Dedupe {
+			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q: this outbox does not leave out duplicates", p.Name))
+		}
+	}
 	for i, s := range p.Sinks {
 		sink, ok := s.Value.(Sink)
 		if !ok {
@@ -102,7 +109,7 @@ func SubscriptionName(pipeline, sink string) string { return pipeline + "/" + si
 func (r *Router) Layout() event.Layout {
 	var l event.Layout
 	for _, p := range r.plan.Pipelines {
-		t := event.Topic{Name: p.Name, Subscriptions: []string{SubscriptionName(p.Name, "")}}
+		t := event.Topic{Name: p.Name, Subscriptions: []string{SubscriptionName(p.Name, "")}, Dedupe: settingsOf(p.Dedupe)}
 		for _, s := range p.Sinks {
 			t.Subscriptions = append(t.Subscriptions, SubscriptionName(p.Name, s.Name))
 		}
@@ -149,7 +156,8 @@ func (t *topic) subscribe(log Log) error {
 }
 
 // Emit returns the way into a pipeline for its source. The events of a batch and the state behind them are one commit. An
-// event without a time of receipt gets the present one.
+// event without a time of receipt gets the present one. Of an event that the pipeline's dedupe leaves out, the id of the first one
+// is returned.
 func (r *Router) Emit(pipeline string) Emit {
 	for _, t := range r.topics {
 		if t.name == pipeline {
@@ -180,20 +188,26 @@ func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, e
 	var c event.Commit
 	if len(events) > 0 {
 		c.Appends = []event.Append{{Topic: t.name, Events: events}}
+		t.keyer.keys(&c.Appends[0], b.Body)
 	}
 	if len(b.State) > 0 {
 		c.States = []event.State{{Owner: "source:" + t.name, Changes: b.State}}
 	}
+	ids, left := idsOf(events), 0
 	if c.Appends != nil || c.States != nil {
-		if _, err := r.log.Commit(ctx, c); err != nil {
+		appended, err := r.log.Commit(ctx, c)
+		if err != nil {
 			return nil, err
 		}
+		if len(appended) > 0 {
+			left = t.keyer.answer(ids, &appended[0])
+		}
 	}
-	t.received.Add(int64(len(events)))
+	t.received.Add(int64(len(events) - left))
 	if t.push != nil {
 		t.push.committed(counts)
 	}
-	return idsOf(events), nil
+	return ids, nil
 }
 
 func idsOf(events []event.Event) []string {

@@ -18,65 +18,74 @@ var errNoState = errors.New("this engine keeps no state of components")
 // Commit publishes the events, then applies outcomes and state. In memory that is one step for everyone; when there is no room
 // it waits, and returns ErrFull when ctx ends first or when the events would never fit. Over a broker that fails half way it
 // returns ErrUnknown, and outcomes and state are not applied.
-func (e *Engine) Commit(ctx context.Context, c event.Commit) ([]event.Offset, error) {
-	first, err := e.admit(ctx, c)
+func (e *Engine) Commit(ctx context.Context, c event.Commit) ([]event.Appended, error) {
+	c, appended, err := e.admit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer e.give()
 	for i, a := range c.Appends {
-		if err := e.publish(ctx, a, first[i]); err != nil {
+		if err := e.publish(ctx, a, appended[i].First); err != nil {
 			return nil, e.failed(err)
 		}
 	}
 	e.apply(c)
-	return first, nil
+	return appended, nil
 }
 
-// admit waits for a turn and for room, and gives the events their offsets. Unless it fails, the caller gives the turn back.
-func (e *Engine) admit(ctx context.Context, c event.Commit) ([]event.Offset, error) {
+// admit waits for a turn and for room, leaves out duplicates and gives the other events their offsets. Unless it fails, the caller
+// gives the turn back.
+func (e *Engine) admit(ctx context.Context, c event.Commit) (event.Commit, []event.Appended, error) {
 	for {
 		if err := e.take(ctx); err != nil {
-			return nil, err
+			return c, nil, err
 		}
-		first, room, err := e.reserve(c)
+		rest, appended, room, err := e.reserve(c)
 		if err == nil && room == nil {
-			return first, nil
+			return rest, appended, nil
 		}
 		e.give()
 		if err != nil {
-			return nil, err
+			return c, nil, err
 		}
 		select { // without the turn, so that others can settle
 		case <-room:
 		case <-ctx.Done():
-			return nil, withdrawn(ctx, event.ErrFull)
+			return c, nil, withdrawn(ctx, event.ErrFull)
 		case <-e.closing:
-			return nil, event.ErrClosed
+			return c, nil, event.ErrClosed
 		}
 	}
 }
 
-// reserve checks c and counts its events as in flight; if there is no room now, it returns what to wait for.
-func (e *Engine) reserve(c event.Commit) (first []event.Offset, room <-chan struct{}, err error) {
+// reserve checks c, decides which of its events are duplicates and counts the others as in flight; if there is no room for them
+// now, it returns what to wait for, and nothing is remembered.
+func (e *Engine) reserve(c event.Commit) (rest event.Commit, appended []event.Appended, room <-chan struct{}, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.check(c); err != nil {
-		return nil, nil, err
+		return c, nil, nil, err
+	}
+	c, appended, undo, err := e.decide(c)
+	if err != nil {
+		return c, nil, nil, err
 	}
 	if e.broker.private {
 		now, ever := e.roomFor(c)
+		if !now || !ever {
+			undo()
+		}
 		if !ever {
-			return nil, nil, fmt.Errorf("%w: a commit that is larger than the memory it may take", event.ErrFull)
+			return c, nil, nil, fmt.Errorf("%w: a commit that is larger than the memory it may take", event.ErrFull)
 		}
 		if !now {
-			return nil, e.flight.waiting(), nil
+			return c, nil, e.flight.waiting(), nil
 		}
 	}
-	first = make([]event.Offset, len(c.Appends))
 	for i, a := range c.Appends {
 		t := e.topics[a.Topic]
-		first[i] = t.last + 1
+		appended[i].First = t.last + 1
+		e.forgetKeys(t, &appended[i])
 		owners := e.owners(t)
 		for j := range a.Events {
 			t.last++
@@ -85,7 +94,7 @@ func (e *Engine) reserve(c event.Commit) (first []event.Offset, room <-chan stru
 			}
 		}
 	}
-	return first, nil, nil
+	return c, appended, nil, nil
 }
 
 // check looks for everything that could make a part of c fail.
@@ -94,8 +103,12 @@ func (e *Engine) check(c event.Commit) error {
 		return fmt.Errorf("%w: %w", event.ErrClosed, e.broken)
 	}
 	for _, a := range c.Appends {
-		if t := e.topics[a.Topic]; t == nil || !t.named {
+		t := e.topics[a.Topic]
+		if t == nil || !t.named {
 			return fmt.Errorf("there is no topic %q", a.Topic)
+		}
+		if err := t.checkKeys(&a); err != nil {
+			return err
 		}
 	}
 	for _, s := range c.Settles {

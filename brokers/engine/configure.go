@@ -50,6 +50,9 @@ func (e *Engine) plan(l event.Layout) ([]*subscription, error) {
 			return nil, fmt.Errorf("topic %q is named twice", want.Name)
 		}
 		topics[want.Name] = true
+		if want.Dedupe != nil && !e.broker.private {
+			return nil, fmt.Errorf("topic %q: %w", want.Name, errNoDedupe)
+		}
 		for _, name := range want.Subscriptions {
 			s := e.subs[name]
 			switch {
@@ -91,7 +94,9 @@ func (e *Engine) adopt(l event.Layout, started []*subscription) (removed []*subs
 		t.named = false
 	}
 	for _, want := range l.Topics {
-		e.topic(want.Name).named = true
+		t := e.topic(want.Name)
+		t.named = true
+		t.configureDedupe(want.Dedupe, e.options.Clock.Now())
 		for _, name := range want.Subscriptions {
 			keep[name] = true
 		}

@@ -85,6 +85,7 @@ type topic struct {
 	named      bool
 	last, head event.Offset
 	held       map[event.Offset]*held // in memory: what is not settled by everyone
+	dedupe     *dedupe                // nil takes every event
 }
 
 // New returns an engine over a broker of others. Configure connects to it.
@@ -141,6 +142,7 @@ func (e *Engine) Can() event.Capabilities {
 	private := e.broker.private
 	return event.Capabilities{
 		Durable: e.broker.Durable, Atomic: private, Shared: private, Ordered: e.broker.Ordered, Stateful: private, Dead: true,
+		Dedupe: private,
 	}
 }
 

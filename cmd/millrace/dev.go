@@ -93,6 +93,9 @@ func summary(done []app.Tally, after time.Duration) string {
 		if t.Sink != "" {
 			what = plural(t.Delivered, "event") + " delivered"
 		}
+		if t.Duplicates > 0 {
+			what += ", " + plural(t.Duplicates, "duplicate") + " left out"
+		}
 		if t.DeadLetters > 0 {
 			what += ", " + plural(t.DeadLetters, "dead letter")
 		}

@@ -110,8 +110,8 @@ pipelines:
 }
 
 func TestSummary(t *testing.T) {
-	got := summary([]app.Tally{{Pipeline: "a", Received: 1}, {Pipeline: "a", Sink: "long-name", Delivered: 2, DeadLetters: 3}}, 61*time.Second+time.Millisecond)
-	want := "\nStopped after 1m1s.\n\n  a            1 event received\n  a/long-name  2 events delivered, 3 dead letters\n\n" +
+	got := summary([]app.Tally{{Pipeline: "a", Received: 1, Duplicates: 2}, {Pipeline: "a", Sink: "long-name", Delivered: 2, DeadLetters: 3}}, 61*time.Second+time.Millisecond)
+	want := "\nStopped after 1m1s.\n\n  a            1 event received, 2 duplicates left out\n  a/long-name  2 events delivered, 3 dead letters\n\n" +
 		".millrace/dev.db and .millrace/dev stay until the next start; --keep goes on with them.\n"
 	if got != want {
 		t.Errorf("%q, want %q", got, want)

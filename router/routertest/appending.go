@@ -36,7 +36,7 @@ func appendReturnsOffsets(s *subject) {
 	first := s.commit(event.Commit{Appends: []event.Append{
 		{Topic: "a", Events: numbered("x", 3)}, {Topic: "b", Events: numbered("y", 2)}, {Topic: "a", Events: numbered("z", 1)},
 	}})
-	if first[0] != want || first[1] != 1 || first[2] != want+3 {
+	if first[0].First != want || first[1].First != 1 || first[2].First != want+3 {
 		s.Errorf("three appends in one commit returned %v, want [%d 1 %d]", first, want, want+3)
 	}
 }
@@ -120,7 +120,7 @@ func appendConcurrently(s *subject) {
 				}
 				mu.Lock()
 				for k := range batch {
-					seen[first[0]+event.Offset(k)] = true
+					seen[first[0].First+event.Offset(k)] = true
 				}
 				mu.Unlock()
 			}

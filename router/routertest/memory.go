@@ -1,6 +1,7 @@
 package routertest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -29,6 +30,14 @@ type memoryTopic struct {
 	name    string
 	named   bool
 	records []event.Record // offset n is at n-1
+	dedupe  *event.Dedupe
+	keys    map[string]memoryKey
+}
+
+// memoryKey is what is known of a dedupe key.
+type memoryKey struct {
+	id   string
+	body []byte
 }
 
 type memoryRow struct {
@@ -92,7 +101,8 @@ func (m *Memory) Reopen() *Memory {
 
 // Can has everything.
 func (m *Memory) Can() event.Capabilities {
-	return event.Capabilities{Durable: true, Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Reopening: true}
+	return event.Capabilities{Durable: true, Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Reopening: true,
+		Dedupe: true}
 }
 
 // enter begins a call; unless it fails, the caller unlocks mu.
@@ -127,7 +137,10 @@ func (m *Memory) Configure(ctx context.Context, l event.Layout) error {
 			t = &memoryTopic{name: want.Name}
 			m.topics[want.Name] = t
 		}
-		t.named = true
+		t.named, t.dedupe = true, want.Dedupe
+		if t.keys == nil || t.dedupe == nil {
+			t.keys = map[string]memoryKey{}
+		}
 		for _, name := range want.Subscriptions {
 			m.name(name, t, was[name])
 		}
@@ -177,7 +190,7 @@ func (s *memorySubscription) begin() {
 func (t *memoryTopic) head() event.Offset { return event.Offset(len(t.records)) }
 
 // Commit implements router.Log.
-func (m *Memory) Commit(ctx context.Context, c event.Commit) ([]event.Offset, error) {
+func (m *Memory) Commit(ctx context.Context, c event.Commit) ([]event.Appended, error) {
 	if err := m.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -185,11 +198,14 @@ func (m *Memory) Commit(ctx context.Context, c event.Commit) ([]event.Offset, er
 	if err := m.check(c); err != nil {
 		return nil, err
 	}
-	first := make([]event.Offset, 0, len(c.Appends))
-	for _, a := range c.Appends {
+	all := make([]event.Appended, len(c.Appends))
+	if err := m.decide(c, all); err != nil {
+		return nil, err
+	}
+	for i, a := range c.Appends {
 		t := m.topics[a.Topic]
-		first = append(first, t.head()+1)
-		for _, e := range a.Events {
+		all[i].First = t.head() + 1
+		for _, e := range a.Rest(all[i].Duplicates) {
 			t.records = append(t.records, event.Record{Offset: t.head() + 1, Event: e})
 		}
 		m.signal(t)
@@ -200,7 +216,7 @@ func (m *Memory) Commit(ctx context.Context, c event.Commit) ([]event.Offset, er
 	for _, s := range c.States {
 		m.remember(s)
 	}
-	return first, nil
+	return all, nil
 }
 
 func (m *Memory) check(c event.Commit) error {
@@ -210,14 +226,49 @@ func (m *Memory) check(c event.Commit) error {
 		}
 	}
 	for _, a := range c.Appends {
-		if t := m.topics[a.Topic]; t == nil || !t.named {
+		t := m.topics[a.Topic]
+		if t == nil || !t.named {
 			return fmt.Errorf("unknown topic %q", a.Topic)
+		}
+		if a.Keys != nil && (t.dedupe == nil || len(a.Keys) != len(a.Events)) {
+			return fmt.Errorf("keys that do not fit topic %q", a.Topic)
 		}
 	}
 	for _, s := range c.Settles {
 		if m.subs[s.Subscription] == nil {
 			return fmt.Errorf("unknown subscription %q", s.Subscription)
 		}
+	}
+	return nil
+}
+
+// decide finds the duplicates of a commit, in the plainest way: by comparing keys. Windows and bounds are not this log's.
+func (m *Memory) decide(c event.Commit, all []event.Appended) error {
+	fresh := map[*memoryTopic]map[string]memoryKey{}
+	for i, a := range c.Appends {
+		t := m.topics[a.Topic]
+		if fresh[t] == nil {
+			fresh[t] = maps.Clone(t.keys)
+		}
+		for j, key := range a.Keys {
+			if key == "" {
+				continue
+			}
+			first, ok := fresh[t][t.dedupe.Name+"\x00"+key]
+			switch {
+			case !ok:
+				fresh[t][t.dedupe.Name+"\x00"+key] = memoryKey{a.Events[j].ID, a.Body}
+				continue
+			case t.dedupe.SameID && a.Body != nil && first.body != nil && !bytes.Equal(a.Body, first.body):
+				return event.ErrConflict
+			case all[i].Duplicates == nil:
+				all[i].Duplicates = map[int]string{}
+			}
+			all[i].Duplicates[j] = first.id
+		}
+	}
+	for t, keys := range fresh {
+		t.keys = keys
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func TestMemoryRefuses(t *testing.T) {
 		t.Errorf("commit = %v, want ErrFull", err)
 	}
 	m.Refuse(nil)
-	if first, err := m.Commit(ctx, one); err != nil || first[0] != 1 {
+	if first, err := m.Commit(ctx, one); err != nil || first[0].First != 1 {
 		t.Errorf("commit = %v, %v, want offset 1", first, err)
 	}
 	canceled, cancel := context.WithCancel(ctx)

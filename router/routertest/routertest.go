@@ -71,7 +71,7 @@ func needs(c ...capability) []capability { return c }
 func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		appending(), reading(), settling(), exceptions(), deadLetters(), dropping(), committing(), states(), configuring(), closing(),
+		appending(), reading(), settling(), exceptions(), deadLetters(), dropping(), committing(), deduping(), states(), configuring(), closing(),
 		restarting(), modeling(),
 	} {
 		all = append(all, part...)
@@ -131,14 +131,14 @@ func topic(name string, subscriptions ...string) event.Topic {
 }
 
 // commit commits c, which must succeed.
-func (s *subject) commit(c event.Commit) []event.Offset {
+func (s *subject) commit(c event.Commit) []event.Appended {
 	s.Helper()
 	first, err := s.log.Commit(s.Context(), c)
 	if err != nil {
 		s.Fatalf("commit: %v", err)
 	}
 	if len(first) != len(c.Appends) {
-		s.Fatalf("commit of %d appends returned %d offsets", len(c.Appends), len(first))
+		s.Fatalf("commit of %d appends told of %d", len(c.Appends), len(first))
 	}
 	return first
 }
@@ -146,7 +146,7 @@ func (s *subject) commit(c event.Commit) []event.Offset {
 // append appends events in one commit and returns the offset of the first.
 func (s *subject) append(topic string, events ...event.Event) event.Offset {
 	s.Helper()
-	return s.commit(event.Commit{Appends: []event.Append{{Topic: topic, Events: events}}})[0]
+	return s.commit(event.Commit{Appends: []event.Append{{Topic: topic, Events: events}}})[0].First
 }
 
 // flush makes every outcome that was given to Settle before take effect: outcomes are committed with the next commit.

@@ -30,7 +30,18 @@ func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(p)
 		return
 	}
-	s.store(x, events)
+	s.store(x, events, keyedBody(r, body))
+}
+
+// keyedBody is the body of a request whose events have the Idempotency-Key as their id; nil of others.
+func keyedBody(r *http.Request, body []byte) []byte {
+	if len(r.Header["Idempotency-Key"]) == 0 || codec.Detect(r.Header) != codec.None {
+		return nil
+	}
+	if body == nil {
+		return []byte{}
+	}
+	return body
 }
 
 // admit looks at what is known before the body is read, and returns the content type.
@@ -95,7 +106,7 @@ func headerSize(r *http.Request) int64 {
 }
 
 // store commits the events and answers.
-func (s *Source) store(x *exchange, events []event.Event) {
+func (s *Source) store(x *exchange, events []event.Event, body []byte) {
 	if len(events) == 0 {
 		accept(x.w, nil) // an empty batch holds nothing that could be lost
 		return
@@ -109,7 +120,7 @@ func (s *Source) store(x *exchange, events []event.Event) {
 	// A client that is gone, or has closed its side behind the request, still gets what it asked for; only time withdraws.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), s.appendTimeout)
 	defer cancel()
-	ids, err := emit(ctx, event.Batch{Events: events})
+	ids, err := emit(ctx, event.Batch{Events: events, Body: body})
 	if err != nil {
 		x.refuse(refusal(err))
 		return
@@ -122,6 +133,8 @@ func refusal(err error) *problem {
 	switch {
 	case errors.Is(err, event.ErrFull):
 		return unavailable("outbox-full", "there is no room to store the request; nothing was stored", 10)
+	case errors.Is(err, event.ErrConflict):
+		return conflict()
 	case errors.Is(err, event.ErrClosed):
 		return unavailable("stopping", "this instance is stopping; nothing was stored", 2)
 	case errors.Is(err, event.ErrBusy), errors.Is(err, context.DeadlineExceeded):

@@ -34,6 +34,7 @@ func (stopped) Now() time.Time { return noon }
 type inbox struct {
 	mu     sync.Mutex // guards all below
 	events []event.Event
+	bodies []string // of batches that have one
 	fail   error
 }
 
@@ -44,6 +45,9 @@ func (in *inbox) emit(_ context.Context, b event.Batch) ([]string, error) {
 		return nil, in.fail
 	}
 	in.events = append(in.events, b.Events...)
+	if b.Body != nil {
+		in.bodies = append(in.bodies, string(b.Body))
+	}
 	ids := make([]string, len(b.Events))
 	for i, e := range b.Events {
 		ids[i] = e.ID

@@ -49,6 +49,11 @@ func unsupported(detail string) *problem {
 		detail: detail}
 }
 
+func conflict() *problem {
+	return &problem{status: http.StatusUnprocessableEntity, name: "key-reused", title: "Idempotency-Key was used before",
+		detail: "this Idempotency-Key came with another body before; nothing was stored"}
+}
+
 // unavailable is a refusal for now: nothing is wrong with the request. after is when to come back, in seconds.
 func unavailable(name, detail string, after int) *problem {
 	return &problem{status: http.StatusServiceUnavailable, name: name, title: "Not accepted for now", detail: detail,

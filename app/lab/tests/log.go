@@ -43,7 +43,7 @@ func (l *heardLog) Configure(ctx context.Context, layout event.Layout) error {
 }
 
 // Commit is that of the log, after which the readers of what was appended, and those whose rows may be due, are woken.
-func (l *heardLog) Commit(ctx context.Context, c event.Commit) ([]event.Offset, error) {
+func (l *heardLog) Commit(ctx context.Context, c event.Commit) ([]event.Appended, error) {
 	first, err := l.Log.Commit(ctx, c)
 	if err != nil {
 		return first, err

@@ -191,7 +191,11 @@ func (s *scene) give(ctx context.Context) error {
 			s.bench.give(&events[j], order)
 			order++
 		}
-		if _, err := emit(ctx, event.Batch{Events: events}); err != nil {
+		_, err := emit(ctx, event.Batch{Events: events, Body: keyed(g)})
+		switch {
+		case errors.Is(err, event.ErrConflict):
+			s.out.refused, s.out.refusal = append(s.out.refused, g.Place), append(s.out.refusal, err)
+		case err != nil:
 			return err
 		}
 		if err := s.settle(ctx); err != nil {

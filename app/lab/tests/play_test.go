@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/millrace-run/millrace/brokers/engine"
+	"github.com/millrace-run/millrace/pipelines"
 	"github.com/millrace-run/millrace/router"
 	"github.com/millrace-run/millrace/router/routertest"
 )
@@ -93,6 +94,30 @@ func TestPassing(t *testing.T) {
 		if !r.OK() || r.Notes != nil {
 			t.Errorf("%s: %s\n%v", r.Name, faults(r), r.Notes)
 		}
+	}
+}
+
+// What a pipeline leaves out is left out of its tests too, for as long as its window.
+func TestDuplicates(t *testing.T) {
+	p := plan(t, `
+- name: the same key twice
+  given: [ { headers: { Idempotency-Key: k }, data: { total: 100 } }, { headers: { Idempotency-Key: k }, data: { total: 100 } },
+    { id: k, data: { total: 1 } } ]
+  expect: { payments: [ { id: k } ], archive: [ { id: k, data: { total: 100 } } ], attempts: { payments: 1 } }
+- name: another body
+  given: [ { headers: { Idempotency-Key: k }, data: { total: 1 } }, { headers: { idempotency-key: k }, data: { total: 2 } } ]
+  expect: { archive: [ { data: { total: 1 } } ] }
+`)
+	p.Pipelines[0].Dedupe = &pipelines.Dedupe{Window: time.Hour, MaxKeys: 10}
+	r, err := Run(t.Context(), p, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r[0].OK() {
+		t.Error(faults(r[0]))
+	}
+	if got := faults(r[1]); got != "given: an event that the source takes | the key was used before with another body" {
+		t.Error(got)
 	}
 }
 
