@@ -24,7 +24,7 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 			component("webhook", "Events that are posted over HTTP.", webhook.Defaults, newHook),
 		},
 		Sinks: []pipelines.Type{
-			answers(http.StatusVerdict, sink(component("http", "One request per event.", http.Defaults, newHTTP), 16, single)),
+			answers(http.StatusVerdict, batches(sink(component("http", "One request per event, or per batch.", http.Defaults, newHTTP), 16, single))),
 			answers(email.StatusVerdict, sink(component("email", "One mail per event.", email.Defaults, newEmail), 4, single)),
 			serial(component("storage", "Local files, each event exactly once.", storage.Defaults, newStorage), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
 		},
@@ -47,6 +47,12 @@ func component[C, T any](name, doc string, defaults func() C, build func(C) (T, 
 // sink adds what differs by type: how many attempts run side by side, and how much one of them takes.
 func sink(t pipelines.Type, concurrency int, b pipelines.Batch) pipelines.Type {
 	t.Concurrency, t.Batch = concurrency, b
+	return t
+}
+
+// batches lets the file say how many events one attempt takes.
+func batches(t pipelines.Type) pipelines.Type {
+	t.Batches = true
 	return t
 }
 

@@ -20,6 +20,7 @@ func sinkDefaults() sinkKeys {
 	return sinkKeys{
 		Retry:   Retry{Initial: time.Second, Factor: 2, Max: 15 * time.Minute, MaxAttempts: 20, MaxAge: 72 * time.Hour},
 		Timeout: 15 * time.Second,
+		Batch:   Batch{Count: 1, Bytes: 1 << 20},
 	}
 }
 

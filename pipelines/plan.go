@@ -124,11 +124,16 @@ type Breaker struct {
 	ProbeMax time.Duration `yaml:"probe_max,min=1ms" doc:"The longest wait between two probes of a sink that is down."`
 }
 
-// Batch is the most that one call of Deliver gets.
+// Batch is the most that one call of Deliver gets, and how long the first event of a call that is not full waits for others.
 type Batch struct {
-	Count int
-	Bytes int64
+	Count int           `yaml:"count,min=1,max=2048" doc:"The most events of one delivery; more than one is sent in the form of a batch."`
+	Bytes int64         `yaml:"bytes,size,min=1KiB,max=64MiB" doc:"The most that their attributes and data may have; one event always fits."`
+	Wait  time.Duration `yaml:"wait,max=1h" doc:"How long the first event of a batch that is not full waits for others."`
 }
+
+// Batching is what a component implements whose type takes the key batch. Batched is called once, before the first use, when a
+// delivery may carry more than one event; its errors carry keys as those of Build do.
+type Batching interface{ Batched() error }
 
 // Types are the components that a file may name.
 type Types struct {
@@ -152,6 +157,7 @@ type Type struct {
 	Concurrency int
 	Serial      bool
 	Batch       Batch
+	Batches     bool                   // it takes the key batch; its components are Batching
 	Verdict     func(status int) error // see Sink.Verdict
 }
 

@@ -53,6 +53,7 @@ type sinkKeys struct {
 	Retry       Retry         `yaml:"retry" doc:"When a failed attempt is repeated."`
 	Timeout     time.Duration `yaml:"timeout,min=1ms,max=1h" doc:"How long one attempt may take."`
 	Concurrency int           `yaml:"concurrency,min=1,max=1024" doc:"How many attempts run at once; the default depends on the type."`
+	Batch       Batch         `yaml:"batch" doc:"Several events in one delivery, for types that can."`
 	Breaker     *node         `yaml:"breaker" doc:"Stops attempts while the sink is down; off switches it off."`
 }
 

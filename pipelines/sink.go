@@ -26,14 +26,52 @@ func (l *loader) sink(s *section) *Sink {
 	row, _ := typeOf(l.o.Types.Sinks, chosen.key.text)
 	sink := &Sink{Name: s.key.text, When: keys.When, Retry: keys.Retry, Timeout: keys.Timeout, Serial: row.Serial,
 		Concurrency: l.concurrency(s, keys.Concurrency, row), Breaker: l.breaker(s),
-		Batch:   Batch{Count: max(row.Batch.Count, 1), Bytes: row.Batch.Bytes},
 		Verdict: row.Verdict}
-	if sink.Batch.Bytes == 0 {
-		sink.Batch.Bytes = 1 << 20
-	}
+	sink.Batch = l.batch(s, keys.Batch, sink.Concurrency, row)
 	l.checkRetry(s, keys.Retry)
-	sink.Component = l.build(l.o.Types.Sinks, s, chosen)
+	if row.Batches && sink.Batch.Count > 1 {
+		row.Build = batching(row.Build)
+	}
+	sink.Component = l.build([]Type{row}, s, chosen)
 	return sink
+}
+
+// inFlightMax is how many events of a sink may be under way: half of the window in which a log settles out of order. With more, a
+// delivery that ends before another would need a row for what is healthy.
+const inFlightMax = 2048
+
+// batch is what the file says, where the type takes the key; else what the type has.
+func (l *loader) batch(s *section, given Batch, concurrency int, row Type) Batch {
+	e, ok := s.node.find("batch")
+	if !row.Batches {
+		if ok {
+			l.fault(e.key, codeNotHere, fmt.Sprintf("batch: a sink of type %s does not take it", row.Name), "remove it")
+		}
+		b := Batch{Count: max(row.Batch.Count, 1), Bytes: row.Batch.Bytes}
+		if b.Bytes == 0 {
+			b.Bytes = sinkDefaults().Batch.Bytes
+		}
+		return b
+	}
+	if n := s.node.below("batch", "count"); n != nil && given.Count > 1 && given.Count*concurrency > inFlightMax && !l.anyBad(n) {
+		l.fault(n, codeRange, fmt.Sprintf("count: expected at most %d with a concurrency of %d", max(1, inFlightMax/concurrency), concurrency),
+			"lower count or concurrency")
+	}
+	if n := s.node.below("batch", "wait"); n != nil && given.Count == 1 && given.Wait > 0 && !l.anyBad(n) {
+		l.fault(n, codeNotHere, "wait: a batch of one event is full at once", "set count too")
+	}
+	return given
+}
+
+// batching tells a component that it gets batches.
+func batching(build func(Decode) (any, error)) func(Decode) (any, error) {
+	return func(decode Decode) (any, error) {
+		value, err := build(decode)
+		if b, ok := value.(Batching); ok && err == nil {
+			err = b.Batched()
+		}
+		return value, err
+	}
 }
 
 // checkRetry holds that the longest delay is not shorter than the first.

@@ -54,6 +54,13 @@ type tlsConfig struct {
 
 type httpSink struct{ c httpConfig }
 
+func (s *httpSink) Batched() error {
+	if _, literal := s.c.URL.Literal(); !literal {
+		return &event.KeyError{Key: "url", Err: errors.New("a batch has one URL")}
+	}
+	return nil
+}
+
 type storageConfig struct {
 	Path rules.Template `yaml:"path,required" doc:"The file."`
 }
@@ -69,7 +76,7 @@ func testTypes() Types {
 			{Name: "tick", Doc: "A source without settings.", Build: func(Decode) (any, error) { return new(int), nil }},
 		},
 		Sinks: []Type{
-			{Name: "http", Doc: "One request per event.", Config: &httpConfig{Method: "POST"}, Concurrency: 16, Build: buildHTTP,
+			{Name: "http", Doc: "One request per event.", Config: &httpConfig{Method: "POST"}, Concurrency: 16, Build: buildHTTP, Batches: true,
 				Verdict: func(int) error { return nil }},
 			{Name: "storage", Doc: "Files.", Config: &storageConfig{}, Serial: true, Batch: Batch{Count: 4096, Bytes: 1 << 20},
 				Build: buildStorage},

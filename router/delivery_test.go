@@ -516,6 +516,105 @@ func TestBatches(t *testing.T) {
 	})
 }
 
+// A batch that is not full waits for others, by the clock of the router; a full one goes at once.
+func TestBatchWaits(t *testing.T) {
+	play(t, func(s *scene) {
+		sink := newFakeSink(nil)
+		k := s.sink("a", sink)
+		k.Batch = pipelines.Batch{Count: 4, Bytes: 1 << 20, Wait: 2 * time.Second}
+		s.start(nil)
+		begun := time.Now()
+		s.emit(1)
+		s.pass(time.Second)
+		s.emit(1)
+		s.pass(900 * time.Millisecond)
+		if calls := sink.calls(); len(calls) > 0 {
+			t.Errorf("%v went before their time", calls)
+		}
+		if n := s.metric("millrace_deliveries_waiting", "p", "a"); n != 2 {
+			t.Errorf("%v events are said to wait", n)
+		}
+		s.pass(200 * time.Millisecond)
+		if at := sink.times("e2"); len(at) != 1 || at[0].Sub(begun) != 2*time.Second {
+			t.Errorf("e2 went at %v", at)
+		}
+		s.emit(5)
+		if calls := sink.calls(); len(calls) != 6 {
+			t.Errorf("%d events went, want the full batch at once and one that waits", len(calls))
+		}
+		s.pass(2 * time.Second)
+		sink.exactly(t, 1, 7)
+		s.settledAll()
+		s.end()
+	})
+}
+
+// What waits in a batch when the end comes stays pending: no attempt begins, and nothing is lost.
+func TestBatchThatWaitsAtTheEnd(t *testing.T) {
+	play(t, func(s *scene) {
+		sink := newFakeSink(nil)
+		s.sink("a", sink).Batch = pipelines.Batch{Count: 4, Bytes: 1 << 20, Wait: time.Hour}
+		s.start(nil)
+		s.emit(3)
+		s.end()
+		if calls := sink.calls(); len(calls) > 0 {
+			t.Errorf("attempts of %v", calls)
+		}
+		if n := s.metric("millrace_subscription_lag_events", "p", "a"); n != 3 {
+			t.Errorf("%v events are pending, want 3", n)
+		}
+	})
+}
+
+// An open breaker probes with one event, also when a batch was being filled; behind it batches go on.
+func TestBatchAndBreaker(t *testing.T) {
+	play(t, func(s *scene) {
+		var down toggle
+		sink := &sizesSink{fakeSink: newFakeSink(down.answer)}
+		k := s.sink("a", sink)
+		k.Batch, k.Concurrency = pipelines.Batch{Count: 4, Bytes: 1 << 20, Wait: 10 * time.Second}, 1
+		k.Breaker = &pipelines.Breaker{After: 2, ProbeMax: 4 * time.Second}
+		down.down.Store(true)
+		s.start(nil)
+		s.emit(4) // one call of four: one failure for the breaker
+		if n := s.metric("millrace_breaker_open", "p", "a"); n != 0 {
+			t.Error("one answer opened the breaker")
+		}
+		s.emit(1)
+		s.pass(30 * time.Second)
+		if n := s.metric("millrace_breaker_open", "p", "a"); n != 1 {
+			t.Error("the breaker is closed")
+		}
+		sink.mu.Lock()
+		sink.sizes = nil
+		sink.mu.Unlock()
+		s.pass(20 * time.Second)
+		sink.mu.Lock()
+		if len(sink.sizes) == 0 || slices.Max(sink.sizes) != 1 {
+			t.Errorf("probes of %v events", sink.sizes)
+		}
+		sink.mu.Unlock()
+		down.down.Store(false)
+		s.pass(time.Minute)
+		sink.exactly(t, 1, 5)
+		s.settledAll()
+		s.end()
+	})
+}
+
+// sizesSink notes how many events each call carried.
+type sizesSink struct {
+	*fakeSink
+	sizes []int // guarded by its mu
+}
+
+func (k *sizesSink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
+	k.mu.Lock()
+	k.sizes = append(k.sizes, len(batch))
+	k.mu.Unlock()
+	return k.fakeSink.Deliver(ctx, batch)
+}
+
 // What the end of the context meets while an event is fetched does not become an attempt.
 func TestNoAttemptBeginsBehindTheEnd(t *testing.T) {
 	for _, serial := range []bool{false, true} {

@@ -178,14 +178,15 @@ func (f *feed) settleDispute(ctx context.Context, in incoming) (item *shaped, er
 // fail at an event without a dead letter of the runner did not when the runner came by: then it is this sink's to keep. Where
 // a log does not outlive the process, the runner has it.
 func (f *feed) judge(s *shaped, row *event.Exception, now time.Time) (*task, *event.Outcome) {
+	if s.fate != failed && s.wanted(f.index) == wantYes {
+		return f.newTask(s, row), nil
+	}
 	o := event.Outcome{Offset: s.offset, Row: row != nil}
 	switch {
 	case s.fate == failed && (f.rows || row != nil):
 		o.Exception = onError(s.stage, s.err, row, now)
 	case s.wanted(f.index) == wantFailed:
 		o.Exception = onError(stageWhen, s.whenErr[f.index], row, now)
-	case s.wanted(f.index) == wantYes:
-		return f.newTask(s, row), nil
 	}
 	if o.Exception == nil {
 		f.counts.skipped.Add(1)

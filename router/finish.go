@@ -15,9 +15,9 @@ func (l *loop) finish(work context.Context, c *call) error {
 	l.counts.nanos.Add(int64(c.took))
 	for i, t := range c.tasks {
 		if v := c.settling.Verdicts[i]; v == nil {
-			l.succeeded(work, t, now)
+			l.succeeded(work, t, c, now)
 		} else {
-			l.failed(work, t, event.VerdictOf(v), c.probe, now)
+			l.failed(work, t, event.VerdictOf(v), c, now)
 		}
 	}
 	if len(c.settling.Changes) == 0 {
@@ -39,7 +39,7 @@ func (l *loop) commitChanges(work context.Context, changes event.Changes) error 
 	})
 }
 
-func (l *loop) succeeded(work context.Context, t *task, now time.Time) {
+func (l *loop) succeeded(work context.Context, t *task, c *call, now time.Time) {
 	l.accepted++
 	l.counts.attempts[outcomeDelivered].Add(1)
 	l.counts.delivered.Add(1)
@@ -48,7 +48,7 @@ func (l *loop) succeeded(work context.Context, t *task, now time.Time) {
 		l.logger.Debug("delivered", "event_id", t.item.id, "attempt", t.x.Attempts)
 	}
 	l.leave(t, t.settled())
-	if l.breaker.succeeded(now) {
+	if c.first(accepted) && l.breaker.succeeded(now) {
 		l.logger.Info("breaker closed")
 		l.release()
 	}
@@ -65,7 +65,7 @@ func (l *loop) release() {
 }
 
 // failed takes a failed attempt.
-func (l *loop) failed(work context.Context, t *task, f event.Failure, probe int, now time.Time) {
+func (l *loop) failed(work context.Context, t *task, f event.Failure, c *call, now time.Time) {
 	if work.Err() != nil && f.Class != event.PermanentClass {
 		// We ended it ourselves: it says nothing. The event stays pending, and comes again after the next start.
 		l.counts.attempts[outcomeAbandoned].Add(1)
@@ -73,14 +73,14 @@ func (l *loop) failed(work context.Context, t *task, f event.Failure, probe int,
 	}
 	l.counts.attempts[outcomeOf(&f)].Add(1)
 	j := t.judge(&f, l.accepted, l.refused, l.plan.Retry, now)
-	l.account(t, &f, probe, now)
+	l.account(t, &f, c, now)
 	t.marks = marks{known: true, accepted: l.accepted, refused: l.refused}
 	l.follow(t, &f, j, now)
 }
 
 // account tells the breaker, and the record of the sink by which other events are judged. A permanent failure is neither
 // accepted nor refused: it is the event's own.
-func (l *loop) account(t *task, f *event.Failure, probe int, now time.Time) {
+func (l *loop) account(t *task, f *event.Failure, c *call, now time.Time) {
 	if f.Class == event.UnavailableClass || f.Class == event.Counted {
 		l.refused++
 		if hidden, ok := l.folds.failures.allow(now, t.x.Error); ok {
@@ -89,8 +89,10 @@ func (l *loop) account(t *task, f *event.Failure, probe int, now time.Time) {
 		}
 	}
 	if f.Class != event.UnavailableClass {
-		l.breaker.judged(probe, now)
-	} else if l.breaker.unavailable(t.offset, f, probe, now) {
+		if c.first(judgedIt) {
+			l.breaker.judged(c.probe, now)
+		}
+	} else if c.first(refused) && l.breaker.unavailable(t.offset, f, c.probe, now) {
 		l.logger.Info("breaker opened", "err", t.x.Error, "probe_at", l.breaker.probeAt)
 	}
 }

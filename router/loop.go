@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -22,11 +21,15 @@ type loop struct {
 	*feed
 	breaker *breaker
 	results chan *call // has room for every call in flight, so that no worker ever waits
-	workers sync.WaitGroup
+	workers workers
 
-	running  []*task // by offset: taken from new events and unsettled; the front is what holds the cursor
-	waiting  []*task // failed without counting
-	held     int64   // bytes of waiting
+	attempts func(*call) // make, with the context of the work
+
+	running  []*task  // by offset: taken from new events and unsettled; the front is what holds the cursor
+	waiting  []*task  // failed without counting
+	held     int64    // bytes of waiting
+	single   [1]*task // what one returns, until it is launched
+	partial  *batcher // of a call that waits for more events; nil for none
 	marks    map[event.Offset]marks
 	inFlight int
 
@@ -37,15 +40,20 @@ type loop struct {
 
 func newLoop(s *subscriber) *loop {
 	b := newBreaker(s.plan.Breaker, s.plan.Retry, s.plan.Concurrency)
-	return &loop{feed: newFeed(s), breaker: b, results: make(chan *call, b.full), marks: make(map[event.Offset]marks)}
+	return &loop{
+		feed: newFeed(s), breaker: b, results: make(chan *call, b.full), workers: workers{calls: make(chan *call, b.full)},
+		marks: make(map[event.Offset]marks),
+	}
 }
 
-// join waits for the workers. They end when the context of their work does, at the latest.
-func (l *loop) join() { l.workers.Wait() }
+// join waits for the workers. Their attempts end when the context of their work does, at the latest.
+func (l *loop) join() { l.workers.end() }
 
 func (l *loop) run(stop, work context.Context) error {
 	l.guard.begin()
 	defer l.guard.end()
+	l.workers.watch(work)
+	l.attempts = func(c *call) { l.make(work, c) }
 	if err := l.open(stop, work); err != nil {
 		return clean(stop, work, err)
 	}
@@ -68,7 +76,7 @@ func (l *loop) turn(stop, work context.Context) error {
 		err = flushed
 	}
 	l.counts.inFlight.Store(int64(l.inFlight))
-	l.observe(l.lowest(), l.breaker, len(l.waiting))
+	l.observe(l.lowest(), l.breaker, len(l.waiting)+l.partial.len())
 	if err == nil && !l.again {
 		l.sleep(stop, l.alarm(l.clock.Now()), l.results)
 	}
@@ -105,8 +113,8 @@ func (l *loop) collect(work context.Context) error {
 
 // handOut begins attempts while the sink may have more.
 func (l *loop) handOut(stop, work context.Context) error {
+	now := l.clock.Now().UTC()
 	for !l.paused {
-		now := l.clock.Now().UTC()
 		if !l.breaker.room(l.inFlight, now) {
 			return nil
 		}
@@ -123,28 +131,71 @@ func (l *loop) handOut(stop, work context.Context) error {
 	return nil
 }
 
-// gather picks the tasks of one call. A probe carries one.
+// gather picks the tasks of one call; none when there is nothing to do, or when the call is not full and its first event may wait
+// for others. A probe carries one.
 func (l *loop) gather(stop context.Context, now time.Time) ([]*task, error) {
 	if l.breaker.open {
+		l.breakUp()
 		t, err := l.pickProbe(stop, now)
 		if t == nil {
 			return nil, err
 		}
 		return []*task{t}, err
 	}
-	b := newBatcher(l.plan.Batch)
+	b := l.partial
+	l.partial = nil
+	if b == nil {
+		if l.plan.Batch.Count <= 1 {
+			return l.one(stop, now)
+		}
+		b = newBatcher(l.plan.Batch)
+	}
+	if err := l.load(stop, b, now); err != nil || b.full() || len(b.tasks) == 0 {
+		return b.tasks, err
+	}
+	if b.until.IsZero() {
+		b.until = now.Add(l.plan.Batch.Wait)
+	}
+	if now.Before(b.until) {
+		l.partial = b
+		return nil, nil
+	}
+	return b.tasks, nil
+}
+
+// one picks the task of a call that carries no more than one.
+func (l *loop) one(stop context.Context, now time.Time) ([]*task, error) {
+	t, err := l.pick(stop, now)
+	if t == nil {
+		return nil, err
+	}
+	l.single[0] = t
+	return l.single[:], err
+}
+
+// load adds what there is to a call.
+func (l *loop) load(stop context.Context, b *batcher, now time.Time) error {
 	for !b.full() {
 		t, err := l.pick(stop, now)
 		if t == nil || err != nil {
-			return b.tasks, err
+			return err
 		}
-		if !b.fits(t.item) {
-			l.await(t)
-			break
+		if b.fits(t.item) {
+			b.add(t)
+			continue
 		}
-		b.add(t)
+		l.await(t)
+		b.close = true
 	}
-	return b.tasks, nil
+	return nil
+}
+
+// breakUp gives the events of a call that waits for more back to memory, each to be tried by itself.
+func (l *loop) breakUp() {
+	if b := l.partial; b != nil {
+		l.partial = nil
+		l.putBack(b.tasks)
+	}
 }
 
 func (l *loop) putBack(tasks []*task) {
@@ -154,16 +205,28 @@ func (l *loop) putBack(tasks []*task) {
 }
 
 func (l *loop) launch(work context.Context, tasks []*task, now time.Time) {
-	c := &call{tasks: tasks, batch: make([]event.Delivery, len(tasks)), probe: l.breaker.began()}
+	c := newCall(tasks)
+	c.probe, c.begun = l.breaker.began(), now
 	for i, t := range tasks {
 		c.batch[i] = t.delivery(now)
 	}
 	l.inFlight++
-	l.workers.Go(func() {
-		c.settling = l.attempt(work, c.batch)
-		c.took = l.clock.Now().Sub(now)
-		l.results <- c
-	})
+	l.workers.hand(c, l.inFlight, l.attempts)
+}
+
+// make makes a call, in a worker.
+func (l *loop) make(work context.Context, c *call) {
+	if l.plan.Timeout > 0 {
+		ctx := &attemptContext{work: work, deadline: time.Now().Add(l.plan.Timeout), aborts: &l.workers.aborts}
+		l.workers.aborts.add(ctx)
+		c.settling = complete(ctx, safeDeliver(ctx, l.sink, c.batch), len(c.batch))
+		l.workers.aborts.remove(ctx)
+		ctx.end()
+	} else {
+		c.settling = complete(work, safeDeliver(work, l.sink, c.batch), len(c.batch))
+	}
+	c.took = l.clock.Now().Sub(c.begun)
+	l.results <- c
 }
 
 // pick takes the next event of the three queues in turn: new ones, rows that are due, those that wait in memory.
@@ -385,6 +448,9 @@ func (l *loop) alarm(now time.Time) time.Time {
 		return l.breaker.alarm()
 	}
 	at := l.dues.alarm()
+	if l.partial != nil {
+		at = earliest(at, l.partial.until)
+	}
 	for _, t := range l.waiting {
 		if now.Before(t.nextAt) {
 			at = earliest(at, t.nextAt)

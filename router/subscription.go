@@ -72,7 +72,9 @@ func withLength(b []byte, s string) []byte {
 func (s *subscriber) key(source, id string) string {
 	b := append(make([]byte, 0, 256), s.prefix...)
 	sum := sha256.Sum256(withLength(withLength(b, source), id))
-	return hex.EncodeToString(sum[:16])
+	var text [2 * 16]byte
+	hex.Encode(text[:], sum[:16])
+	return string(text[:])
 }
 
 // task is one event on its way to the sink, from the moment it is taken until it is settled or only a row keeps it.

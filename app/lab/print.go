@@ -93,7 +93,9 @@ func (p *Printer) request(sink SinkName, r Request) {
 	b.WriteByte('\n')
 	b.field("event", attributes(r.Header))
 	b.field("headers", strings.Join(further(r.Header), ", "))
-	b.body(r.Header.Get("Content-Type"), r.Body, r.Size)
+	if !b.batch(r) {
+		b.body(r.Header.Get("Content-Type"), r.Body, r.Size)
+	}
 	b.WriteByte('\n')
 	p.write(b)
 }
@@ -126,7 +128,7 @@ func decoded(value string) string {
 }
 
 // usual are headers that every request has, and that tell nothing about this one.
-var usual = []string{"Accept-Encoding", "Content-Length", "Content-Type", "Idempotency-Key", "Millrace-Attempt", "User-Agent"}
+var usual = []string{"Accept-Encoding", "Content-Length", "Content-Type", "Idempotency-Key", "Idempotency-Keys", "Millrace-Attempt", "User-Agent"}
 
 // further are the names of the headers that the file adds. Their values may be secrets.
 func further(h http.Header) []string {

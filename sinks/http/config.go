@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	nethttp "net/http"
 	"net/netip"
 	"net/textproto"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/rules"
@@ -36,7 +39,37 @@ const (
 func Defaults() Config { return Config{Method: nethttp.MethodPost, Mode: modeBinary} }
 
 // target is the literal part of the URL: whom the sink talks to, whatever the event holds.
-type target struct{ scheme, host string }
+type target struct {
+	scheme string
+	host   string // with the port, if the URL has one
+	name   string // the host alone, as it is looked up and as a certificate must have it
+	dial   string // host and port to connect to
+	header string // of Host
+}
+
+// newTarget completes what the parts of a URL mean on the network: a name beyond ASCII is looked up in its ASCII form, and the
+// zone of an IPv6 address is nobody else's business.
+func newTarget(scheme string, u *url.URL) (target, error) {
+	t := target{scheme: scheme, host: u.Host, name: u.Hostname()}
+	if _, err := netip.ParseAddr(t.name); err != nil {
+		if t.name, err = httpguts.PunycodeHostPort(t.name); err != nil {
+			return target{}, fmt.Errorf("the host is not valid: %w", err)
+		}
+	}
+	port := u.Port()
+	t.dial = net.JoinHostPort(t.name, port)
+	if port == "" {
+		t.dial = net.JoinHostPort(t.name, map[string]string{"http": "80", "https": "443"}[scheme])
+	}
+	t.header, _, _ = strings.Cut(t.name, "%")
+	if strings.Contains(t.header, ":") {
+		t.header = "[" + t.header + "]"
+	}
+	if port != "" {
+		t.header += ":" + port
+	}
+	return t, nil
+}
 
 func (c Config) check() (target, []header, error) {
 	to, urlErr := checkURL(c.URL)
@@ -91,16 +124,16 @@ func checkURL(t rules.Template) (target, error) {
 	if end >= 0 {
 		authority = rest[:end]
 	}
-	host, err := checkAuthority(scheme, authority)
+	to, err := checkAuthority(scheme, authority)
 	if err != nil {
 		return target{}, err
 	}
-	return target{scheme: scheme, host: host}, checkLiteralPath(rest[len(authority):], literal)
+	return to, checkLiteralPath(rest[len(authority):], literal)
 }
 
-func checkAuthority(scheme, authority string) (host string, err error) {
+func checkAuthority(scheme, authority string) (target, error) {
 	if strings.Contains(authority, "@") {
-		return "", errors.New("a user name or password does not belong in the URL: send an Authorization header with headers")
+		return target{}, errors.New("a user name or password does not belong in the URL: send an Authorization header with headers")
 	}
 	u, err := url.Parse(scheme + "://" + authority)
 	if err != nil {
@@ -108,17 +141,17 @@ func checkAuthority(scheme, authority string) (host string, err error) {
 		if errors.As(err, &parse) {
 			err = parse.Err
 		}
-		return "", fmt.Errorf("the host is not valid: %w", err)
+		return target{}, fmt.Errorf("the host is not valid: %w", err)
 	}
 	if u.Hostname() == "" {
-		return "", errors.New("the host is missing")
+		return target{}, errors.New("the host is missing")
 	}
 	if _, port, ok := strings.Cut(u.Host[strings.LastIndex(u.Host, "]")+1:], ":"); ok {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return "", fmt.Errorf("port %q is not between 1 and 65535", port)
+			return target{}, fmt.Errorf("port %q is not between 1 and 65535", port)
 		}
 	}
-	return u.Host, nil
+	return newTarget(scheme, u)
 }
 
 // checkLiteralPath looks at the literal text behind the host. Of a template the last path segment is not complete yet.
@@ -162,6 +195,7 @@ func checkLiteralAddress(to target) error {
 
 // header is one header that the user asked for.
 type header struct {
+	key   string // as the file has it
 	name  string
 	value rules.Template
 }
@@ -181,10 +215,7 @@ func checkHeaders(set map[string]rules.Template, mode string) ([]header, error) 
 			errs = append(errs, keyError("headers."+name, err))
 			continue
 		}
-		if canonical == "X-Idempotency-Key" {
-			canonical = strings.ToLower(canonical) // for the same reason as keyHeader
-		}
-		headers = append(headers, header{name: canonical, value: set[name]})
+		headers = append(headers, header{key: name, name: canonical, value: set[name]})
 	}
 	return headers, errors.Join(errs...)
 }
@@ -208,7 +239,7 @@ func reserved(canonical, mode string) error {
 	case "Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Upgrade",
 		"Expect":
 		return errors.New("this header belongs to the connection and cannot be set")
-	case "Idempotency-Key", "Millrace-Attempt", "Traceparent":
+	case "Idempotency-Key", "Idempotency-Keys", "Millrace-Attempt", "Traceparent":
 		return errors.New("this header is set by Millrace")
 	case "Content-Type":
 		if mode != modeData {

@@ -51,6 +51,7 @@ func TestNewRefuses(t *testing.T) {
 		{"encoding header", header("Transfer-Encoding", "chunked"), "headers.Transfer-Encoding", "connection"},
 		{"connection header", header("CONNECTION", "close"), "headers.CONNECTION", "connection"},
 		{"our key", header("idempotency-key", "x"), "headers.idempotency-key", "Millrace"},
+		{"our keys", header("idempotency-keys", "x"), "headers.idempotency-keys", "Millrace"},
 		{"our attempt", header("Millrace-Attempt", "x"), "headers.Millrace-Attempt", "Millrace"},
 		{"an attribute", header("ce-id", "x"), "headers.ce-id", "attributes"},
 		{"content type", header("Content-Type", "x"), "headers.Content-Type", "mode"},

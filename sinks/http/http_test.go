@@ -417,11 +417,23 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 }
 
 func TestProxyEnvironmentIsIgnored(t *testing.T) {
+	url, next := capture(t)
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "ALL_PROXY"} {
 		t.Setenv(name, "http://127.0.0.1:1")
 	}
-	if newSink(t, "http://192.0.2.1/").transport.Proxy != nil {
-		t.Error("a proxy function is set")
+	var dialed string
+	c := Defaults()
+	c.URL = template(t, "http://shop.example.com/")
+	s, err := New(c, Dial(func(ctx context.Context, _, address string) (net.Conn, error) {
+		dialed = address
+		return (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(url, "http://"))
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := send(t, s, order()); err != nil || dialed != "shop.example.com:80" || next().uri != "/" {
+		t.Errorf("dialed %s: %v", dialed, err)
 	}
 }
 
@@ -477,6 +489,8 @@ func TestConformance(t *testing.T) { sinktest.Run(t, sinktest.Harness{New: newSu
 
 // peer is a destination for the suite.
 type peer struct {
+	read func(r *nethttp.Request, body []byte) []sinktest.Received
+
 	mu       sync.Mutex // guards what follows
 	received []sinktest.Received
 	status   int           // answered instead of accepting; 0 accepts
@@ -509,13 +523,19 @@ func (p *peer) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 		_, _ = io.WriteString(w, answer)
 		return
 	}
+	all := p.read(r, body)
+	p.mu.Lock()
+	p.received = append(p.received, all...)
+	p.mu.Unlock()
+}
+
+// single reads a request of one event.
+func single(r *nethttp.Request, body []byte) []sinktest.Received {
 	var key string
 	if json.Unmarshal([]byte(r.Header.Get("Idempotency-Key")), &key) != nil {
 		key = "not a quoted string"
 	}
-	p.mu.Lock()
-	p.received = append(p.received, sinktest.Received{ID: r.Header.Get("Ce-Id"), Key: key, Data: body})
-	p.mu.Unlock()
+	return []sinktest.Received{{ID: r.Header.Get("Ce-Id"), Key: key, Data: body}}
 }
 
 func (p *peer) set(status int, answer string) {
@@ -525,10 +545,19 @@ func (p *peer) set(status int, answer string) {
 }
 
 func newSubject(t *testing.T) *sinktest.Subject {
-	p := &peer{}
+	return newSubjectOf(t, func(*Sink) error { return nil }, "?n={{ data.n }}", single)
+}
+
+// newSubjectOf returns a subject whose sink is set up by a function, with what its URL ends in, and how its requests are read.
+func newSubjectOf(t *testing.T, setUp func(*Sink) error, query string,
+	read func(*nethttp.Request, []byte) []sinktest.Received) *sinktest.Subject {
+	p := &peer{read: read}
 	srv := httptest.NewServer(p)
 	addr := srv.Listener.Addr().String()
-	s := newSink(t, srv.URL+"/in?n={{ data.n }}")
+	s := newSink(t, srv.URL+"/in"+query)
+	if err := setUp(s); err != nil {
+		t.Fatal(err)
+	}
 	answers := func(status int) func() { return func() { p.set(status, fmt.Sprint("no ", status)) } }
 	return &sinktest.Subject{
 		Sink: s,

@@ -1,93 +1,194 @@
 package http
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	nethttp "net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/event/codec"
 	"github.com/millrace-run/millrace/rules"
 )
 
-// keyHeader carries the idempotency key. It stands in the header map in lower case, which on the wire means the same:
-// in the canonical spelling net/http takes it as leave to send the request a second time by itself when a connection breaks,
-// and that repetition would be an attempt that nobody counted.
-const keyHeader = "idempotency-key"
+// message is a request as it goes over the wire. It is used for one attempt at a time.
+type message struct {
+	head, body []byte
+	whole      bool // head has the body behind it
+}
+
+// joined is all of the message in one piece.
+func (m *message) joined() []byte {
+	if !m.whole {
+		m.head, m.whole = append(m.head, m.body...), true
+	}
+	return m.head
+}
+
+var messages = sync.Pool{New: func() any { return &message{head: make([]byte, 0, 4<<10)} }}
+
+// release gives back the memory of a message that nobody uses any more.
+func (m *message) release() {
+	if cap(m.head) > 2*inlineMax {
+		return
+	}
+	m.head, m.body, m.whole = m.head[:0], nil, false
+	messages.Put(m)
+}
+
+// set adds a header. It refuses what would break out of it, before a connection is made. It names the header and keeps its value
+// to itself, which may be a secret.
+func (m *message) set(name, value string) error {
+	if hasControl(value) {
+		return fmt.Errorf("header %s: the value has a control character in it", name)
+	}
+	m.head = append(append(append(append(m.head, name...), ": "...), value...), "\r\n"...)
+	return nil
+}
 
 // request builds one attempt. Whatever it cannot build is the event's fault, so the caller makes its errors Permanent.
-func (s *Sink) request(ctx context.Context, d event.Delivery) (*nethttp.Request, error) {
-	in := &rules.Input{Event: d.Event}
-	u, err := s.render(in)
-	if err != nil {
-		return nil, fmt.Errorf("url: %w", err)
+func (s *Sink) request(d event.Delivery) (*message, error) {
+	m := messages.Get().(*message)
+	if err := s.build(m, d); err != nil {
+		m.release()
+		return nil, err
 	}
-	h := nethttp.Header{}
-	body := s.content(h, d.Event)
-	h.Set("User-Agent", "millrace")
+	return m, nil
+}
+
+func (s *Sink) build(m *message, d event.Delivery) error {
+	in := &rules.Input{Event: d.Event}
+	if err := s.begin(m, in); err != nil {
+		return err
+	}
+	if err := s.content(m, d.Event); err != nil {
+		return err
+	}
+	m.head = append(append(append(m.head, `Idempotency-Key: "`...), d.Key...), "\"\r\n"...)
+	if x, ok := d.Event.Extension("traceparent"); ok && validTraceparent(x.Text) {
+		if err := m.set("Traceparent", x.Text); err != nil {
+			return err
+		}
+	}
+	m.end(d.Attempt)
+	return nil
+}
+
+// begin writes the request line and the headers that the file asks for.
+func (s *Sink) begin(m *message, in *rules.Input) error {
+	path := s.path
+	if s.fixed == nil {
+		u, err := s.render(in)
+		if err != nil {
+			return fmt.Errorf("url: %w", err)
+		}
+		path = u.RequestURI()
+	}
+	m.head = append(append(append(append(m.head, s.method...), ' '), path...), s.start...)
 	for _, set := range s.headers {
 		value, err := set.value.Render(in)
 		if err != nil {
-			return nil, fmt.Errorf("header %s: %w", set.name, err)
+			return fmt.Errorf("header %s: %w", set.name, err)
 		}
-		h[set.name] = []string{value}
+		if err := m.set(set.name, value); err != nil {
+			return err
+		}
 	}
-	h[keyHeader] = []string{`"` + d.Key + `"`}
-	h.Set("Millrace-Attempt", strconv.Itoa(d.Attempt))
-	if x, ok := d.Event.Extension("traceparent"); ok && validTraceparent(x.Text) {
-		h.Set("Traceparent", x.Text)
-	}
-	if err := checkValues(h); err != nil {
-		return nil, err
-	}
-	return newRequest(ctx, s.method, u, h, body), nil
+	return nil
 }
 
-// newRequest gives the request a body that can be had again, which lets the transport move on to another connection when the
-// first turned out dead before a byte was written.
-func newRequest(ctx context.Context, method string, u *url.URL, h nethttp.Header, body []byte) *nethttp.Request {
-	r := &nethttp.Request{
-		Method: method, URL: u, Host: u.Host, Header: h,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: nethttp.NoBody,
-	}
-	if len(body) > 0 {
-		r.ContentLength = int64(len(body))
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-		r.Body, _ = r.GetBody()
-	}
-	return r.WithContext(ctx)
+// end writes the headers that stand in every request, and the line behind them.
+func (m *message) end(attempt int) {
+	m.head = strconv.AppendInt(append(m.head, "Millrace-Attempt: "...), int64(attempt), 10)
+	m.head = strconv.AppendInt(append(m.head, "\r\nContent-Length: "...), int64(len(m.body)), 10)
+	m.head = append(m.head, "\r\n\r\n"...)
 }
 
-// content writes the headers that the mode asks for and returns the body.
-func (s *Sink) content(h nethttp.Header, ev *event.Event) []byte {
+// beginning is what follows the path in every request: the rest of the request line, and the headers that no event changes. It
+// returns the others.
+func beginning(to target, headers []header) (start string, others []header) {
+	m := &message{}
+	agent := "millrace"
+	for _, h := range headers {
+		if h.name == "User-Agent" {
+			agent = ""
+		}
+		if text, literal := h.value.Literal(); literal {
+			_ = m.set(h.name, text) // checked with the settings
+		} else {
+			others = append(others, h)
+		}
+	}
+	start = " HTTP/1.1\r\nHost: " + to.header + "\r\n"
+	if agent != "" {
+		start += "User-Agent: " + agent + "\r\n"
+	}
+	return start + string(m.head), others
+}
+
+// content writes the headers that the mode asks for and sets the body.
+func (s *Sink) content(m *message, ev *event.Event) error {
+	m.body = ev.Data
 	switch s.mode {
 	case modeStructured:
-		return codec.WriteStructured(h, nil, ev)
+		m.body = codec.EncodeJSON(make([]byte, 0, len(ev.Data)+512), ev)
+		return m.set("Content-Type", codec.TypeJSON)
 	case modeData:
-		if ev.DataContentType != "" {
-			h.Set("Content-Type", ev.DataContentType)
+		if ev.DataContentType == "" || s.ownType {
+			return nil
 		}
-	default:
-		codec.WriteBinary(h, ev)
+		return m.set("Content-Type", ev.DataContentType)
 	}
-	return ev.Data
+	return m.binary(ev)
 }
 
-// checkValues refuses what would break out of its header, before a connection is made and the transport would refuse it as if
-// the destination were at fault. It names the header and keeps its value to itself, which may be a secret.
-func checkValues(h nethttp.Header) error {
+// binary writes the attributes as headers. Those that a header can carry as they are, which is nearly all, take the short way;
+// how others are encoded is known to codec.
+func (m *message) binary(ev *event.Event) error {
+	attributes := [...]struct{ name, text string }{{"Ce-Id", ev.ID}, {"Ce-Source", ev.Source}, {"Ce-Type", ev.Type},
+		{"Ce-Subject", ev.Subject}, {"Ce-Time", ev.Time}, {"Ce-Dataschema", ev.DataSchema}}
+	for _, a := range attributes {
+		if !isPlain(a.text) {
+			return m.encoded(ev)
+		}
+	}
+	if len(ev.Extensions) > 0 {
+		return m.encoded(ev)
+	}
+	m.head = append(m.head, "Ce-Specversion: 1.0\r\n"...)
+	for i, a := range attributes {
+		if i < 3 || a.text != "" {
+			_ = m.set(a.name, a.text)
+		}
+	}
+	if ev.DataContentType == "" {
+		return nil
+	}
+	return m.set("Content-Type", ev.DataContentType)
+}
+
+// isPlain says whether a header's value in the CloudEvents binding is the text itself.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '%' {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *message) encoded(ev *event.Event) error {
+	h := nethttp.Header{}
+	codec.WriteBinary(h, ev)
 	for name, values := range h {
-		for _, v := range values {
-			if hasControl(v) {
-				return fmt.Errorf("header %s: the value has a control character in it", name)
-			}
+		if !isToken(name) {
+			return fmt.Errorf("header %q: not a valid name of a header", name)
+		}
+		if err := m.set(name, values[0]); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -95,10 +196,6 @@ func checkValues(h nethttp.Header) error {
 
 // render fills in the URL. Scheme and host are literal, so that no event chooses who is talked to.
 func (s *Sink) render(in *rules.Input) (*url.URL, error) {
-	if s.fixed != nil {
-		u := *s.fixed
-		return &u, nil
-	}
 	text, err := s.url.RenderEscaped(in, percentEncode)
 	if err != nil {
 		return nil, err

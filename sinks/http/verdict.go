@@ -13,14 +13,14 @@ import (
 const maxRetryAfter = time.Hour
 
 // verdict says what an answer means.
-func (s *Sink) verdict(answer *nethttp.Response, text []byte) error {
-	f := failureOf(s.to.host, answer.StatusCode)
+func (s *Sink) verdict(a *reply) error {
+	f := failureOf(s.to.host, a.status)
 	if f == nil {
 		return nil
 	}
-	f.Answer = text
+	f.Answer = a.text
 	if f.Class == event.UnavailableClass {
-		after, asked := retryAfter(answer.Header.Get("Retry-After"), s.now())
+		after, asked := retryAfter(a.header.Get("Retry-After"), s.now())
 		f.After, f.Deferred = after, f.Deferred || asked
 	}
 	return f

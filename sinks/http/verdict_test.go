@@ -12,7 +12,7 @@ import (
 func TestStatusVerdict(t *testing.T) {
 	s := &Sink{to: target{host: "the sink"}, now: time.Now}
 	for status := 200; status < 600; status++ {
-		got, want := StatusVerdict(status), s.verdict(&nethttp.Response{StatusCode: status, Header: nethttp.Header{}}, nil)
+		got, want := StatusVerdict(status), s.verdict(&reply{status: status, header: nethttp.Header{}})
 		if status < 300 {
 			if got != nil || want != nil {
 				t.Errorf("%d is a success, not %v or %v", status, got, want)
@@ -26,7 +26,7 @@ func TestStatusVerdict(t *testing.T) {
 		}
 	}
 	late := nethttp.Header{"Retry-After": {"7"}}
-	f := event.VerdictOf(s.verdict(&nethttp.Response{StatusCode: 503, Header: late}, []byte("later")))
+	f := event.VerdictOf(s.verdict(&reply{status: 503, header: late, text: []byte("later")}))
 	if !f.Deferred || f.After != 7*time.Second || string(f.Answer) != "later" {
 		t.Errorf("%+v", f)
 	}

@@ -148,7 +148,7 @@ func TestWire(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSink(t, rawServer(t, c.serve))
-			s.drainFor = 50 * time.Millisecond
+			s.network.(*client).drainFor = 50 * time.Millisecond
 			err := send(t, s, order())
 			if c.ok {
 				if err != nil {
