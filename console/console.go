@@ -36,6 +36,10 @@ type Instance interface {
 	// returns how many they were. Ids and errors are as for Redrive.
 	Drop(ctx context.Context, q Query) (int, error)
 
+	// Events finds the events with an id, at most limit of them, and says how each stands with every sink. None is no error;
+	// errors.ErrUnsupported says that this instance cannot look for ids.
+	Events(ctx context.Context, id string, limit int) ([]Place, error)
+
 	// Subscriptions says how all subscriptions stand, by pipeline and sink, those that were removed from the configuration too.
 	Subscriptions(ctx context.Context) ([]Subscription, error)
 }
@@ -136,15 +140,24 @@ func (c *console) table() []route {
 		{"GET", "/api/v1/dead-letters", "dead letters; ?pipeline= &sink= &reason= &id= &after= &limit= &event=true", c.listDead},
 		{"POST", "/api/v1/dead-letters/redrive", `{"ids":[1,2]} or {"all":true,"pipeline":"…","sink":"…","reasons":["age"]}`, c.redrive},
 		{"POST", "/api/v1/dead-letters/drop", "the same: they are settled for good", c.drop},
+		{"GET", eventsPath + "{id}", "where an event is and what became of it; ?limit=", c.findEvent},
 		{"GET", "/api/v1/subscriptions", "how far each sink has come; ?pipeline= &sink=", c.listSubscriptions},
 	}
+}
+
+// matches says whether a path is the route's. An {id} at its end is whatever follows, slashes too, but not nothing.
+func (r *route) matches(path string) bool {
+	if before, ok := strings.CutSuffix(r.path, "{id}"); ok {
+		return len(path) > len(before) && strings.HasPrefix(path, before)
+	}
+	return r.path == path
 }
 
 // serve finds the route. It is written out because http.ServeMux answers unknown paths and methods in plain text.
 func (c *console) serve(w http.ResponseWriter, r *http.Request) {
 	var allow []string
 	for _, rt := range c.routes {
-		if rt.path != r.URL.Path {
+		if !rt.matches(r.URL.Path) {
 			continue
 		}
 		if rt.method == r.Method || rt.method == http.MethodGet && r.Method == http.MethodHead {

@@ -23,6 +23,8 @@ type instance struct {
 	subs    []console.Subscription
 	changed string // what was done to dead letters
 	asked   console.Query
+	places  []console.Place
+	askedID string
 	err     error
 }
 
@@ -48,6 +50,11 @@ func (i *instance) Redrive(_ context.Context, q console.Query) (int, error) {
 func (i *instance) Drop(_ context.Context, q console.Query) (int, error) {
 	i.asked, i.changed = q, "dropped"
 	return len(i.letters), i.err
+}
+
+func (i *instance) Events(_ context.Context, id string, limit int) ([]console.Place, error) {
+	i.askedID, i.asked.Limit = id, limit
+	return i.places, i.err
 }
 
 func (i *instance) Subscriptions(context.Context) ([]console.Subscription, error) {
@@ -97,7 +104,7 @@ func TestHealth(t *testing.T) {
 func TestIndexNamesEveryPath(t *testing.T) {
 	_, body := ask(t, &instance{}, "GET", "/", "")
 	for _, path := range []string{"/livez", "/readyz", "/metrics", "/api/v1/dead-letters", "/api/v1/dead-letters/redrive",
-		"/api/v1/dead-letters/drop", "/api/v1/subscriptions"} {
+		"/api/v1/dead-letters/drop", "/api/v1/events/", "/api/v1/subscriptions"} {
 		if !strings.Contains(body, path) {
 			t.Errorf("the page does not name %s:\n%s", path, body)
 		}

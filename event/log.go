@@ -43,7 +43,16 @@ type Delivery struct {
 // sink's state that are committed together with the settling.
 type Settling struct {
 	Verdicts []error
+	Statuses []int // for receipts: the protocol's status of each success; nil or shorter than Verdicts: there is none
 	Changes  Changes
+}
+
+// Status is the status of the i-th success, 0 if the sink named none.
+func (s *Settling) Status(i int) int {
+	if i < len(s.Statuses) {
+		return s.Statuses[i]
+	}
+	return 0
 }
 
 // Settled answers n deliveries with the same verdict.
@@ -118,7 +127,8 @@ type Settle struct {
 type Outcome struct {
 	Offset    Offset
 	Exception *Exception
-	Row       bool // the event has an exception row, which this outcome replaces
+	Row       bool    // the event has an exception row, which this outcome replaces
+	Receipt   Receipt // of the delivery, when that is what settled it
 }
 
 // State changes the state of one component.

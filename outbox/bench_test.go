@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -160,7 +161,9 @@ func cpuTime() time.Duration {
 }
 
 // BenchmarkQueue is one producer with batches of 512 and three subscriptions that settle everything.
-func BenchmarkQueue(b *testing.B) {
+func BenchmarkQueue(b *testing.B) { benchQueue(b, event.Receipt{}) }
+
+func benchQueue(b *testing.B, r event.Receipt) {
 	o := openBench(b)
 	batch := make([]event.Event, 512)
 	for i := range batch {
@@ -182,13 +185,13 @@ func BenchmarkQueue(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		work.Go(func() { consume(b, s, rounds*512) })
+		work.Go(func() { consume(b, s, rounds*512, r) })
 	}
 	work.Wait()
 	b.ReportMetric(float64(rounds*512)/b.Elapsed().Seconds(), "events/s")
 }
 
-func consume(b *testing.B, s event.Subscription, want int) {
+func consume(b *testing.B, s event.Subscription, want int, r event.Receipt) {
 	ctx := context.Background()
 	for got := 0; got < want; {
 		records, err := s.Next(ctx, 1<<62, 512)
@@ -202,7 +205,7 @@ func consume(b *testing.B, s event.Subscription, want int) {
 		}
 		outcomes := make([]event.Outcome, len(records))
 		for i := range records {
-			outcomes[i].Offset = records[i].Offset
+			outcomes[i] = event.Outcome{Offset: records[i].Offset, Receipt: r}
 		}
 		if err := s.Settle(ctx, outcomes); err != nil {
 			b.Error(err)
@@ -235,5 +238,81 @@ func BenchmarkRead(b *testing.B) {
 			n += len(records)
 			at += event.Offset(len(records))
 		}
+	}
+}
+
+// BenchmarkQueueReceipts is BenchmarkQueue with a receipt for each delivery.
+func BenchmarkQueueReceipts(b *testing.B) {
+	benchQueue(b, event.Receipt{Attempt: 1, Status: 202, Took: 3 * time.Millisecond})
+}
+
+// BenchmarkFind looks for ids among a million small events, every one of which has its index or is in memory.
+func BenchmarkFind(b *testing.B) {
+	const n = 1_000_000
+	o := openBench(b)
+	fillBench(b, o, n)
+	if found, err := o.Find(b.Context(), "order-1", 0); err != nil || len(found) != 1 { // waits for the tail
+		b.Fatal(found, err)
+	}
+	for {
+		_, whole, err := o.ids.blocks(b.Context(), o.topic("t"), 1<<30)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(whole) == n/idBlock {
+			break
+		}
+		runtime.Gosched()
+	}
+	for _, c := range []struct {
+		name string
+		want int
+	}{{"there", 1}, {"absent", 0}} {
+		b.Run(c.name, func(b *testing.B) {
+			for i := range b.N {
+				id := fmt.Sprintf("order-%d", i*7919%n)
+				if c.want == 0 {
+					id += "x"
+				}
+				if found, err := o.Find(b.Context(), id, 0); err != nil || len(found) != c.want {
+					b.Fatal(id, found, err)
+				}
+			}
+		})
+	}
+}
+
+// fillBench appends small events order-0 and so on.
+func fillBench(b *testing.B, o *Outbox, n int) {
+	for at := 0; at < n; at += 4096 {
+		batch := make([]event.Event, min(4096, n-at))
+		for i := range batch {
+			batch[i] = event.Event{ID: fmt.Sprintf("order-%d", at+i), Source: "/orders", Type: "t"}
+		}
+		if _, err := o.Commit(b.Context(), event.Commit{Appends: []event.Append{{Topic: "t", Events: batch}}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkIndex is what the index of ids costs of CPU for each event, away from those who append.
+func BenchmarkIndex(b *testing.B) {
+	x, t := openBench(b).ids, &topic{id: 1}
+	const uuids = "0198c5a2-7d1e-7c3a-9a52-3f1f6f0f6a11 0298c5a2-7d1e-7c3a-9a52-3f1f6f0f6a11 0398c5a2-7d1e-7c3a-9a52-3f1f6f0f6a11"
+	hashes := make([]uint64, idBlock)
+	b.ReportAllocs()
+	for done := 0; done < b.N; done += idBlock {
+		for i := range hashes {
+			hashes[i] = x.hash(uuids[i%70:i%70+36]) * uint64(i)
+		}
+		x.rows(t, int64(done/idBlock), hashes)
+	}
+}
+
+// BenchmarkHash is the hash of one id.
+func BenchmarkHash(b *testing.B) {
+	x := &ids{key: make([]byte, idSize)}
+	for b.Loop() {
+		x.hash("0198c5a2-7d1e-7c3a-9a52-3f1f6f0f6a11")
 	}
 }

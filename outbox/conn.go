@@ -136,6 +136,12 @@ func isIndex(err error) bool {
 	return errors.As(err, &e) && e.ExtendedCode == sqlite3.ErrIoErrSHMSize
 }
 
+// isCorrupt says whether a page of the file does not hold what a page can hold.
+func isCorrupt(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && e.Code == sqlite3.ErrCorrupt
+}
+
 // isOwn says whether an error is not the file's or the connection's, but of the one who asked.
 func isOwn(err error) bool {
 	var e sqlite3.Error

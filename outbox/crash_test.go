@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strconv"
 	"strings"
@@ -32,7 +33,7 @@ const crashRounds = 3
 func child(scenario string) int {
 	what, size, _ := strings.Cut(scenario, ":")
 	n, _ := strconv.Atoi(size)
-	o, err := Open(context.Background(), Options{Path: os.Getenv("OUTBOX_PATH"), Reserve: 64 << 10, Clock: hasty{}})
+	o, err := Open(context.Background(), Options{Path: os.Getenv("OUTBOX_PATH"), Reserve: 64 << 10, Clock: hasty{}, idBlock: childBlock(what)})
 	if err != nil {
 		fmt.Println("open:", err)
 		return 3
@@ -63,6 +64,28 @@ func child(scenario string) int {
 		return 5
 	}
 	return 0
+}
+
+// idsRound is the size of a round in the work "ids", whose rounds are blocks too.
+const idsRound = 16
+
+// childBlock makes the work "ids" come to a block of ids in each round.
+func childBlock(what string) int {
+	if what == "ids" {
+		return idsRound
+	}
+	return 0
+}
+
+// indexedChild waits until the blocks that are complete have their index.
+func indexedChild(o *Outbox, k, size int) error {
+	for {
+		_, whole, err := o.ids.blocks(context.Background(), o.topic("t"), 1<<20)
+		if err != nil || len(whole) >= k*size/idsRound || o.Err() != nil {
+			return err
+		}
+		runtime.Gosched()
+	}
 }
 
 // hasty is a clock whose waits are short, so that a child that waits for room need not take seconds.
@@ -97,6 +120,9 @@ func round(o *Outbox, what string, k, size int) error {
 		}
 	}
 	_, err := o.Commit(context.Background(), c)
+	if err == nil && what == "ids" {
+		err = indexedChild(o, k, size)
+	}
 	return err
 }
 
@@ -104,7 +130,7 @@ func roundOutcomes(k, size int) []event.Outcome {
 	first := event.Offset((k-1)*size + 1)
 	outcomes := []event.Outcome{{Offset: first, Exception: &event.Exception{State: event.Retry, Reason: event.ReasonFailed, Attempts: k}}}
 	for o := first + 1; o < first+event.Offset(size); o++ {
-		outcomes = append(outcomes, event.Outcome{Offset: o})
+		outcomes = append(outcomes, event.Outcome{Offset: o, Receipt: event.Receipt{Attempt: k, Status: 200}})
 	}
 	return outcomes
 }
@@ -166,7 +192,11 @@ func run(t *testing.T, lib, path, scenario string, fault ...string) result {
 // commit are, and the outbox works.
 func verify(t *testing.T, path string, size, acked int) {
 	t.Helper()
-	o, err := Open(t.Context(), Options{Path: path, Reserve: 64 << 10})
+	options := Options{Path: path, Reserve: 64 << 10}
+	if size == idsRound {
+		options.idBlock = childBlock("ids")
+	}
+	o, err := Open(t.Context(), options)
 	if err != nil {
 		t.Fatalf("opening after the fault: %v", err)
 	}
@@ -193,6 +223,7 @@ func verify(t *testing.T, path string, size, acked int) {
 		t.Fatalf("the state is of round %q, the events of %d (%v)", got, rounds, err)
 	}
 	verifySettled(t, o, size, rounds)
+	verifyFound(t, o, size, ids)
 	integrity(t, o)
 	if _, err := o.Commit(t.Context(), event.Commit{Appends: []event.Append{{Topic: "t", Events: []event.Event{{ID: "fresh"}}}}}); err != nil {
 		t.Fatalf("a fresh event: %v", err)
@@ -272,6 +303,21 @@ func verifySettled(t *testing.T, o *Outbox, size, rounds int) {
 	}
 }
 
+// verifyFound looks for every event by its id, and at the receipts of those that have one: each is right or not there.
+func verifyFound(t *testing.T, o *Outbox, size int, ids []string) {
+	t.Helper()
+	for i, id := range ids {
+		found, err := o.Find(t.Context(), id, 0)
+		if err != nil || len(found) != 1 || found[0].Record.Offset != event.Offset(i+1) {
+			t.Fatalf("%s is at %+v, %v", id, found, err)
+		}
+		receipts, err := o.Receipts(t.Context(), "t/eager", event.Offset(i+1))
+		if err != nil || len(receipts) > 1 || len(receipts) == 1 && (receipts[0].Attempt != i/size+1 || i%size == 0) {
+			t.Fatalf("%s has the receipts %+v, %v", id, receipts, err)
+		}
+	}
+}
+
 func integrity(t *testing.T, o *Outbox) {
 	t.Helper()
 	err := o.readers.with(t.Context(), func(c *conn) error {
@@ -325,6 +371,7 @@ var crashCases = []struct {
 	fresh    bool
 }{
 	{"commit:1", 1, true}, {"commit:1", 1, false}, {"commit:100", 100, false}, {"checkpoint:20", 20, false}, {"close:20", 20, false},
+	{"ids:" + strconv.Itoa(idsRound), idsRound, false},
 }
 
 // TestCrashAtEveryStep kills the child at every write, sync, truncation and removal, also in the middle of a write.

@@ -567,7 +567,7 @@ func TestDecodeKeys(t *testing.T) {
 func TestOldFile(t *testing.T) {
 	k := openKeyed(t, event.Dedupe{Window: time.Hour, MaxKeys: 10})
 	k.want("1", "1", "1")
-	k.reopen("DROP TABLE keys", "DROP TABLE secrets", "PRAGMA user_version = 1")
+	k.reopen(toVersion1...)
 	k.want("2", "2", "1")
 	k.want("2", "3", "1")
 	if got := allEvents(t, k.Outbox); !slices.Equal(got, []string{"1", "2"}) {

@@ -11,7 +11,9 @@
 //	deliveries     a row for each event of a subscription that could not simply be settled
 //	states         what components want to find again, committed together with the events it belongs to
 //	keys           hash, time and id of the events of a topic with Dedupe, for as long as its window; see dedupe.go
-//	secrets        what makes the hashes of this file its own
+//	secrets        keys of hashes, so that nobody outside can choose what collides
+//	receipts       how events were delivered: hundreds in a row, see receipts.go
+//	ids            where events are by a hash of their ids, see ids.go; id_blocks says which parts are whole
 //
 // # States of an event in a subscription
 //
@@ -70,11 +72,38 @@
 // Due reads rows from disk while commits go on. A row that a commit changes is left out from before the COMMIT until the change is
 // published: so none is handed out twice, or after it was settled.
 //
+// # Receipts
+//
+// An outcome that settles a delivery may carry a receipt: attempt, status, milliseconds. Once its commit is on disk the receipt waits
+// in memory, and is written with a later commit: as soon as there is a page of them for a subscription, or when the first has
+// waited for a second. Only when nothing else is committed for that long, and at Close, do they have a commit of their own. So a
+// crash loses the receipts of the last second, and nothing else: what was delivered is settled without them, and an event is never
+// delivered again for the lack of one. An event that is delivered twice has two.
+//
+// They take at most 256 MiB, whatever becomes of their events and subscriptions; then the oldest rows go, a few with each commit.
+// At nine tenths of MaxSize none are written any more and the old ones make room. On a full disk none are written, and those that
+// wait in memory are bounded: the oldest of a subscription go.
+//
+// # By id
+//
+// Find looks for an id in every topic. For blocks of 65,536 events there is an index on disk, of which it reads one page or less a
+// block; hashes of what lies behind the last block are in memory. The index is made by a goroutine of its own, which Close waits for:
+// it takes new events from the ring, reads older ones in pieces of a MiB, and writes a block in four commits that wait until
+// others had their turn. At a start it begins where the last whole block ends; nobody waits for it. A look-up brings the hashes up
+// to the end of the topic itself, so it finds whatever was committed before it, and reads the events of a block that has no index yet.
+//
+// All of that is derived from the segments: a crash leaves a block whole or not counted, and one that is not is made again.
+//
 // # Damage
 //
 // A segment that does not say what was written to it stops the subscriptions that come to it, with an error that names the topic
 // and its offsets; what lies before it and other topics are read. An exception row whose event is lost stays where it is, is
 // reported and keeps no other row waiting.
+//
+// A row of receipts that does not is an error for those who ask for a receipt in it. A part of the index of ids that does not is made
+// again, and the look-up that met it reads the events instead. A look-up that has to read events which cannot be read returns an
+// error that names them beside what it found. When a page of these tables is damaged, SQLite refuses to change it: no more
+// receipts are kept, or the block stays without an index, and events come and go as before.
 //
 // # Checkpoints, start
 //

@@ -172,3 +172,8 @@ func (l late) Err() error {
 		return nil
 	}
 }
+
+// toVersion1 makes a file as version 1 of the schema has it.
+var toVersion1 = []string{
+	"DROP TABLE keys", "DROP TABLE secrets", "DROP TABLE receipts", "DROP TABLE id_blocks", "DROP TABLE ids", "PRAGMA user_version = 1",
+}

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -54,9 +55,9 @@ func TestRefusedFiles(t *testing.T) {
 		name, want string
 		prepare    func(t *testing.T, path string)
 	}{
-		{"newer", "has schema 3, this program knows up to 2", func(t *testing.T, path string) {
+		{"newer", fmt.Sprintf("has schema %d, this program knows up to %d", schemaVersion+1, schemaVersion), func(t *testing.T, path string) {
 			closed(t, path)
-			change(t, path, "PRAGMA user_version = 3")
+			change(t, path, fmt.Sprint("PRAGMA user_version = ", schemaVersion+1))
 		}},
 		{"another program's", "not an outbox", func(t *testing.T, path string) {
 			change(t, path, "CREATE TABLE mine (x)", "INSERT INTO mine VALUES (1)")

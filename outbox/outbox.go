@@ -13,14 +13,16 @@ import (
 
 // Options are the settings of an outbox.
 type Options struct {
-	Path    string       // of the file; its folder is made if it is missing
-	MaxSize int64        // bytes in use at which it is full; appends are refused at nine tenths. 0 is no bound
-	Reserve int64        // bytes kept aside for settlings when the disk is full; 0 is none
-	Clock   event.Clock  // nil is the machine's
-	Logger  *slog.Logger // nil discards
-	Forced  bool         // open it even on a network file system
+	Path     string       // of the file; its folder is made if it is missing
+	MaxSize  int64        // bytes in use at which it is full; appends are refused at nine tenths. 0 is no bound
+	Reserve  int64        // bytes kept aside for settlings when the disk is full; 0 is none
+	Receipts int64        // bytes of receipts that are kept, the newest; 0 is 256 MiB
+	Clock    event.Clock  // nil is the machine's
+	Logger   *slog.Logger // nil discards
+	Forced   bool         // open it even on a network file system
 
-	fault func(query string) error // see conn
+	idBlock int                      // events in a block of the index of ids; 0 is the constant
+	fault   func(query string) error // see conn
 }
 
 // Outbox is an open outbox. All its methods may be called concurrently.
@@ -32,6 +34,8 @@ type Outbox struct {
 	readers *readers
 	queue   queue
 	writer  *writer
+	ids     *ids
+	unindex context.CancelFunc // ends the goroutine of ids
 	closing sync.Once
 	closed  error         // what closing gave
 	done    chan struct{} // closed when the writer has ended
@@ -70,6 +74,8 @@ func Open(ctx context.Context, o Options) (*Outbox, error) {
 	}
 	b.lock = held
 	go b.run()
+	ctx, b.unindex = context.WithCancel(context.WithoutCancel(ctx))
+	go b.ids.run(ctx)
 	return b, nil
 }
 
@@ -94,6 +100,9 @@ func open(path string, o Options) (*Outbox, error) {
 	}
 	b.queue.init(b.clock)
 	if err := b.load(c); err != nil {
+		return nil, errors.Join(fmt.Errorf("outbox %s: %w", path, err), c.close())
+	}
+	if b.ids, err = newIDs(b, c, o.idBlock); err != nil {
 		return nil, errors.Join(fmt.Errorf("outbox %s: %w", path, err), c.close())
 	}
 	b.writer, err = newWriter(b, c, o)
@@ -137,6 +146,8 @@ func (b *Outbox) fail(err error) {
 // be called more than once.
 func (b *Outbox) Close() error {
 	b.closing.Do(func() {
+		b.unindex()
+		<-b.ids.done
 		b.queue.close()
 		<-b.done
 		b.closed = errors.Join(b.readers.close(), b.writer.close(), b.lock.Close())

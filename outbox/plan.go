@@ -21,6 +21,8 @@ type plan struct {
 	keyed   []*keyed // topics with dedupe that are appended to
 	freed   int      // rows of keys that the commit deletes
 	work    func()   // publish of a work
+
+	receipts receiptsPlan
 }
 
 // planned is what a commit appends to one topic.
@@ -144,6 +146,7 @@ func (p *plan) settle(s *subscription, outcomes []event.Outcome) error {
 		if o.Exception != nil || o.Row {
 			p.rows = append(p.rows, row{s, o.Offset, o.Exception})
 		}
+		p.receipt(s, &o)
 	}
 	return errors.Join(errs...)
 }
@@ -213,7 +216,7 @@ func (w *writer) apply(p *plan) error {
 			return err
 		}
 	}
-	return nil
+	return w.applyReceipts(p)
 }
 
 // applyAppend writes records as segments of at most maxSegmentEvents events and maxSegmentBytes; a larger event alone.

@@ -36,6 +36,7 @@ type writer struct {
 	keyRow  int64   // the last id that a row of keys was given
 	doomed  []int64 // rows of keys that are no longer needed, to be deleted a few at a time
 
+	receipts receipts
 	failures int // commits in a row that found the disk full or the file busy
 
 	full atomic.Bool // appends are refused: the disk is full
@@ -57,6 +58,9 @@ func newWriter(b *Outbox, c *conn, o Options) (*writer, error) {
 		return nil, err
 	}
 	if err := w.measure(); err != nil {
+		return nil, err
+	}
+	if err := w.receipts.init(c, b.clock, o.Receipts); err != nil {
 		return nil, err
 	}
 	if w.mark, err = openMark(b.path); err != nil {
@@ -82,14 +86,11 @@ func (w *writer) run() error {
 		b, ok := w.box.queue.take(tick)
 		stop()
 		if !ok {
-			return nil
+			return w.process(batch{}) // the last receipts
 		}
 		// Not while something waits for the room that the reserve gave up: under a quota it could be made again at once.
 		if w.full.Load() && (b.size() == 0 || w.failures == 0) {
 			w.refill()
-		}
-		if b.size() == 0 {
-			continue
 		}
 		if err := w.process(b); err != nil {
 			return err
@@ -97,12 +98,15 @@ func (w *writer) run() error {
 	}
 }
 
-// tick wakes the writer now and then while the disk is full.
+// tick wakes the writer now and then while the disk is full, and for receipts that found no commit to ride with.
 func (w *writer) tick() (<-chan time.Time, func()) {
-	if !w.full.Load() {
-		return nil, func() {}
+	if w.full.Load() {
+		return w.clock.After(fullRetry)
 	}
-	return w.clock.After(fullRetry)
+	if wait, ok := w.receiptsWait(); ok {
+		return w.clock.After(wait)
+	}
+	return nil, func() {}
 }
 
 // process commits a batch and answers its members. An error ends the outbox.
@@ -110,12 +114,16 @@ func (w *writer) process(b batch) error {
 	if w.refuses() {
 		b = w.refuse(b)
 	}
-	if b.size() == 0 {
+	if b.size() == 0 && !w.receiptsDue() {
 		return nil
 	}
 	p, err := w.commit(b)
 	var own *ownError
+	var receipts *receiptsError
 	switch {
+	case errors.As(err, &receipts):
+		w.spendReceipts(p.batch, err)
+		return nil
 	case errors.As(err, &own):
 		p.batch.requests[0].done <- own.err
 		return nil
@@ -219,11 +227,13 @@ func (w *writer) publish(p *plan) {
 		a := &p.appends[i]
 		w.box.ring.add(a)
 		a.topic.grow(a.records[len(a.records)-1].Offset)
+		w.box.ids.grown(a.records)
 	}
 	for _, r := range p.rows {
 		r.subscription.changed(r)
 	}
 	w.remember(p)
+	w.receipts.published(&p.receipts)
 	p.unchange()
 	if p.work != nil {
 		p.work()

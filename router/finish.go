@@ -15,7 +15,7 @@ func (l *loop) finish(work context.Context, c *call) error {
 	l.counts.nanos.Add(int64(c.took))
 	for i, t := range c.tasks {
 		if v := c.settling.Verdicts[i]; v == nil {
-			l.succeeded(work, t, c, now)
+			l.succeeded(work, t, c, t.settled(c.settling.Status(i), c.took), now)
 		} else {
 			l.failed(work, t, event.VerdictOf(v), c, now)
 		}
@@ -39,7 +39,7 @@ func (l *loop) commitChanges(work context.Context, changes event.Changes) error 
 	})
 }
 
-func (l *loop) succeeded(work context.Context, t *task, c *call, now time.Time) {
+func (l *loop) succeeded(work context.Context, t *task, c *call, o event.Outcome, now time.Time) {
 	l.accepted++
 	l.counts.attempts[outcomeDelivered].Add(1)
 	l.counts.delivered.Add(1)
@@ -47,7 +47,7 @@ func (l *loop) succeeded(work context.Context, t *task, c *call, now time.Time) 
 	if l.logger.Enabled(work, slog.LevelDebug) {
 		l.logger.Debug("delivered", "event_id", t.item.id, "attempt", t.x.Attempts)
 	}
-	l.leave(t, t.settled())
+	l.leave(t, o)
 	if c.first(accepted) && l.breaker.succeeded(now) {
 		l.logger.Info("breaker closed")
 		l.release()

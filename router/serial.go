@@ -149,7 +149,7 @@ func (s *serial) deliver(work context.Context, now time.Time) error {
 		s.counts.attempts[outcomeAbandoned].Add(int64(len(batch)))
 		return context.Cause(work)
 	}
-	e := s.conclude(settling, ended)
+	e := s.conclude(settling, ended.Sub(now), ended)
 	if e.settles() {
 		if err := s.commit(work, e, settling.Changes); err != nil {
 			return s.uncommitted(work, err, ended)
@@ -176,12 +176,12 @@ type ending struct {
 
 func (e *ending) settles() bool { return len(e.outcomes) > 0 }
 
-func (s *serial) conclude(settling event.Settling, now time.Time) *ending {
+func (s *serial) conclude(settling event.Settling, took time.Duration, now time.Time) *ending {
 	e := &ending{}
 	for i, t := range s.tasks {
 		if v := settling.Verdicts[i]; v == nil {
 			e.counts[outcomeDelivered]++
-			e.outcomes = append(e.outcomes, t.settled())
+			e.outcomes = append(e.outcomes, t.settled(settling.Status(i), took))
 		} else {
 			s.judgeOne(e, t, event.VerdictOf(v), now)
 		}

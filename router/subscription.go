@@ -118,8 +118,11 @@ func (t *task) delivery(now time.Time) event.Delivery {
 	return event.Delivery{Event: &t.item.event, Key: t.key, Attempt: t.x.Attempts, Progress: t.x.Progress}
 }
 
-// settled is the outcome of a task that ended well.
-func (t *task) settled() event.Outcome { return event.Outcome{Offset: t.offset, Row: t.row} }
+// settled is the outcome of a task that ended well, with the receipt of the attempt that did it.
+func (t *task) settled(status int, took time.Duration) event.Outcome {
+	r := event.Receipt{Attempt: t.x.Attempts, Status: status, Took: took}
+	return event.Outcome{Offset: t.offset, Row: t.row, Receipt: r}
+}
 
 // kept is the outcome that leaves a task to a row, which it has from then on.
 func (t *task) kept(state event.ExceptionState, reason event.Reason, next time.Time) event.Outcome {

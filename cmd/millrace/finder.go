@@ -16,6 +16,7 @@ type target interface {
 	Redrive(ctx context.Context, q app.Query) (int, error)
 	Drop(ctx context.Context, q app.Query) (int, error)
 	Subscriptions(ctx context.Context) ([]app.Subscription, error)
+	Events(ctx context.Context, id string, limit int) ([]app.Place, error)
 	Close() error
 }
 

@@ -115,6 +115,13 @@ func (r *remote) Subscriptions(ctx context.Context) ([]app.Subscription, error) 
 	return all, err
 }
 
+// Events asks where an event is.
+func (r *remote) Events(ctx context.Context, id string, limit int) ([]app.Place, error) {
+	var places []app.Place
+	err := r.call(ctx, http.MethodGet, fmt.Sprintf("/api/v1/events/%s?limit=%d", url.PathEscape(id), limit), nil, &places)
+	return places, err
+}
+
 // Close releases nothing: connections are not kept.
 func (r *remote) Close() error { return nil }
 

@@ -49,12 +49,17 @@ func New(c Config, options ...Option) (*Sink, error) {
 // Deliver sends the events one after another and answers a verdict for each. It returns when ctx ends; what was not answered by
 // then is Unavailable.
 func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
-	verdicts := make([]error, len(batch))
+	settling := event.Settling{Verdicts: make([]error, len(batch)), Statuses: make([]int, len(batch))}
 	for i, d := range batch {
-		verdicts[i] = s.attempt(ctx, d)
+		if settling.Verdicts[i] = s.attempt(ctx, d); settling.Verdicts[i] == nil {
+			settling.Statuses[i] = replyTaken
+		}
 	}
-	return event.Settling{Verdicts: verdicts}
+	return settling
 }
+
+// replyTaken is how a server says that it has taken a mail.
+const replyTaken = 250
 
 // Close ends the sessions that nobody uses. The sink stays usable; Close may be called more than once.
 func (s *Sink) Close() error {

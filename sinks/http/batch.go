@@ -42,8 +42,9 @@ func (s *Sink) Batched() error {
 }
 
 // deliverBatch sends deliveries as one request, or as several when the destination refuses them as a whole.
-func (s *Sink) deliverBatch(ctx context.Context, batch []event.Delivery) []error {
+func (s *Sink) deliverBatch(ctx context.Context, batch []event.Delivery) event.Settling {
 	verdicts := make([]error, len(batch))
+	statuses := make([]int, len(batch))
 	good := make([]int, 0, len(batch))
 	for i, d := range batch {
 		if s.mode == modeData && !isMember(d.Event) {
@@ -53,10 +54,10 @@ func (s *Sink) deliverBatch(ctx context.Context, batch []event.Delivery) []error
 		good = append(good, i)
 	}
 	if len(good) > 0 {
-		b := &halving{sink: s, batch: batch, verdicts: verdicts}
+		b := &halving{sink: s, batch: batch, verdicts: verdicts, statuses: statuses}
 		b.send(ctx, good)
 	}
-	return verdicts
+	return event.Settling{Verdicts: verdicts, Statuses: statuses}
 }
 
 // isMember says whether an event's data can stand in a JSON array; no data is null there.
@@ -69,6 +70,7 @@ type halving struct {
 	sink     *Sink
 	batch    []event.Delivery
 	verdicts []error
+	statuses []int // of the answers; those of failures are in their verdicts
 	down     error // the destination is unavailable: nothing more is sent
 }
 
@@ -114,6 +116,9 @@ func (h *halving) exchange(ctx context.Context, some []int) error {
 	}
 	if err := h.sink.verdict(a); err != nil {
 		return err
+	}
+	for _, i := range some {
+		h.statuses[i] = a.status
 	}
 	return h.read(a, some)
 }

@@ -68,6 +68,9 @@ func send(t testing.TB, s *Sink, d event.Delivery) error {
 	if len(out.Verdicts) != 1 || out.Changes != nil {
 		t.Fatalf("settling %+v", out)
 	}
+	if out.Verdicts[0] == nil && !isSuccess(out.Status(0)) {
+		t.Errorf("the receipt of a success would have the status %d", out.Status(0))
+	}
 	return out.Verdicts[0]
 }
 

@@ -89,13 +89,13 @@ func New(c Config, options ...Option) (*Sink, error) {
 // not answered by then is Unavailable.
 func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
 	if s.batched {
-		return event.Settling{Verdicts: s.deliverBatch(ctx, batch)}
+		return s.deliverBatch(ctx, batch)
 	}
-	verdicts := make([]error, len(batch))
+	settling := event.Settling{Verdicts: make([]error, len(batch)), Statuses: make([]int, len(batch))}
 	for i, d := range batch {
-		verdicts[i] = s.attempt(ctx, d)
+		settling.Statuses[i], settling.Verdicts[i] = s.attempt(ctx, d)
 	}
-	return event.Settling{Verdicts: verdicts}
+	return settling
 }
 
 // Close closes the connections that nobody uses. The sink stays usable; Close may be called more than once.
@@ -104,17 +104,18 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-func (s *Sink) attempt(ctx context.Context, d event.Delivery) error {
+// attempt makes one request and returns the status of the answer, 0 if there was none.
+func (s *Sink) attempt(ctx context.Context, d event.Delivery) (status int, verdict error) {
 	m, err := s.request(d)
 	if err != nil {
-		return event.Permanent(err)
+		return 0, event.Permanent(err)
 	}
 	defer m.release()
 	a, err := s.network.exchange(ctx, m, keepFailure)
 	if err != nil {
-		return s.unreachable(err)
+		return 0, s.unreachable(err)
 	}
-	return s.verdict(a)
+	return a.status, s.verdict(a)
 }
 
 // keepFailure keeps the first KiB of an answer that is not a success.
