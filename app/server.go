@@ -106,6 +106,9 @@ type idleConns struct {
 }
 
 func (i *idleConns) state(c net.Conn, state http.ConnState) {
+	if state == http.StateIdle {
+		return // it was active, so it is not among them; this comes once for each request
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {

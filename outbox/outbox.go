@@ -213,6 +213,7 @@ func (b *Outbox) Commit(ctx context.Context, c event.Commit) ([]event.Appended, 
 // request checks a commit before it is queued, so that no member of a transaction can fail by its own fault.
 func (b *Outbox) request(c event.Commit) (*request, error) {
 	r := &request{commit: c, done: make(chan error, 1)}
+	r.topics = r.room.topics[:0] // most commits are one append
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	for _, a := range c.Appends {
@@ -247,7 +248,11 @@ func (b *Outbox) request(c event.Commit) (*request, error) {
 		}
 		r.subscriptions = append(r.subscriptions, sub)
 	}
-	if len(c.Appends) > 0 {
+	switch len(c.Appends) {
+	case 0:
+	case 1:
+		r.appended = r.room.appended[:]
+	default:
 		r.appended = make([]event.Appended, len(c.Appends))
 	}
 	return r, nil

@@ -18,9 +18,10 @@ type plan struct {
 	cursors []*moved
 	rows    []row
 	states  []event.State
-	keyed   []*keyed // topics with dedupe that are appended to
-	freed   int      // rows of keys that the commit deletes
-	work    func()   // publish of a work
+	keyed   []*keyed   // topics with dedupe that are appended to
+	freed   int        // rows of keys that the commit deletes
+	work    func()     // publish of a work
+	all     []*request // as they were taken, those with a fault of their own included
 
 	receipts receiptsPlan
 }
@@ -47,7 +48,7 @@ type row struct {
 
 // newPlan works out a batch. Requests with a fault of their own are answered and left out.
 func (w *writer) newPlan(b batch) *plan {
-	p := &plan{batch: batch{settles: b.settles}}
+	p := &plan{batch: batch{settles: b.settles}, all: b.requests}
 	for _, s := range b.settles {
 		if err := p.settle(s.subscription, s.outcomes); err != nil {
 			w.log.Error("settling refused", "subscription", s.subscription.name, "err", err)
@@ -184,8 +185,20 @@ func (p *plan) topic(t *topic) *planned {
 			return &p.appends[i]
 		}
 	}
-	p.appends = append(p.appends, planned{topic: t})
+	p.appends = append(p.appends, planned{topic: t, records: make([]event.Record, 0, p.events(t))})
 	return &p.appends[len(p.appends)-1]
+}
+
+// events counts what the requests of the batch append to a topic.
+func (p *plan) events(t *topic) (n int) {
+	for _, r := range p.all {
+		for i := range r.topics {
+			if r.topics[i] == t {
+				n += len(r.commit.Appends[i].Events)
+			}
+		}
+	}
+	return n
 }
 
 // apply runs the plan's statements inside a transaction.

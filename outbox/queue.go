@@ -28,6 +28,11 @@ type request struct {
 	work          func(c *conn) (publish func(), err error) // runs alone in a commit; publish runs after it
 	done          chan error                                // receives once
 	left          bool                                      // its caller left while the writer had it; guarded by queue.mu
+
+	room struct { // of topics and appended, for a single append
+		topics   [1]*topic
+		appended [1]event.Appended
+	}
 }
 
 // errLeft answers a request whose caller did not want to wait any longer and that could not be committed when it was tried.

@@ -174,20 +174,30 @@ func (s *subscription) owed() event.Offset {
 	return s.topic.head()
 }
 
-// pick appends to records what of source is not settled, and moves s.next.
+// pick appends to records what of source is not settled, and moves s.next. What begins a batch in one piece is not copied: records
+// do not change once they are committed.
 func (s *subscription) pick(source []event.Record, upTo event.Offset, most int, records []event.Record, bytes int) ([]event.Record, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	first := len(records) == 0
 	for i := range source {
 		r := &source[i]
 		if r.Offset > upTo || len(records) == most || bytes >= maxRead {
 			break
 		}
 		s.next = r.Offset + 1
-		if !s.cursor.settled(r.Offset) {
+		switch {
+		case s.cursor.settled(r.Offset):
+			continue
+		case first && len(records) == i:
+			records = source[: i+1 : i+1]
+		case len(records) == cap(records):
+			records = slices.Grow(records, min(most-len(records), len(source)-i))
+			fallthrough
+		default:
 			records = append(records, *r)
-			bytes += r.Event.Size()
 		}
+		bytes += r.Event.Size()
 	}
 	return records, bytes
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -81,10 +82,15 @@ func (w *writer) refuses() bool { return w.full.Load() || w.over.Load() }
 
 // run commits what the queue holds until it is closed and empty. It returns the reason when it can't go on.
 func (w *writer) run() error {
-	for {
+	for several := false; ; {
+		if several {
+			// This is no wait: whoever has an event at hand and only lacks a processor comes along, which makes fewer, larger commits.
+			runtime.Gosched()
+		}
 		tick, stop := w.tick()
 		b, ok := w.box.queue.take(tick)
 		stop()
+		several = len(b.requests) > 1
 		if !ok {
 			return w.process(batch{}) // the last receipts
 		}

@@ -189,10 +189,17 @@ func (s *shaper) decide(out *shaped, t *tally) {
 	if out.fate != passes {
 		return
 	}
-	in := rules.Input{Event: &out.event}
+	var in *rules.Input // made for the first when there is
 	for i := range out.wants {
 		sink := out.first + i
-		ok, err := s.ask(sink, &in, t)
+		if s.whens[sink] == nil {
+			out.wants[i] = wantYes
+			continue
+		}
+		if in == nil {
+			in = &rules.Input{Event: &out.event}
+		}
+		ok, err := s.ask(sink, in, t)
 		switch {
 		case err != nil:
 			out.wants[i] = wantFailed
@@ -207,16 +214,12 @@ func (s *shaper) decide(out *shaped, t *tally) {
 }
 
 func (s *shaper) ask(sink int, in *rules.Input, t *tally) (ok bool, err error) {
-	when := s.whens[sink]
-	if when == nil {
-		return true, nil
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	ok, missing, err := when.Bool(in)
+	ok, missing, err := s.whens[sink].Bool(in)
 	if missing != "" && err == nil {
 		t.missing(len(s.stages)+sink, missing)
 		err = s.strictly(missing)

@@ -35,6 +35,7 @@ func (c *command) run(ctx context.Context) error {
 	if plan == nil {
 		return &exit{exitConfig, fmt.Errorf("%s cannot be run: %d to correct, nothing was started", c.config, report.Errors())}
 	}
+	tune()
 	return app.Run(ctx, app.Options{
 		Plan: plan, Logger: logger, Version: versionOf(),
 		Started: func(s app.Started) { say(c.out, "%s", banner(s)) },

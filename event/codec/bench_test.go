@@ -164,3 +164,15 @@ func BenchmarkBatch(b *testing.B) {
 		perEvent(b)
 	})
 }
+
+// BenchmarkEncodeLines is 20 events into one buffer that begins empty, as a sink that writes lines does.
+func BenchmarkEncodeLines(b *testing.B) {
+	e := order()
+	b.ReportAllocs()
+	for b.Loop() {
+		var lines []byte
+		for range 20 {
+			lines = append(EncodeJSON(lines, &e), '\n')
+		}
+	}
+}

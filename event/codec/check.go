@@ -66,13 +66,19 @@ func (c *checker) err() error {
 	return &SyntaxError{Offset: min(c.pos, len(c.data)), Problem: c.problem}
 }
 
-// peek skips white space and returns the next byte; 0 at the end, which no JSON text has outside of strings.
-func (c *checker) peek() byte {
-	c.pos = skipSpace(c.data, c.pos)
+// here returns the byte at pos; 0 at the end, which no JSON text has outside of strings.
+func (c *checker) here() byte {
 	if c.pos < len(c.data) {
 		return c.data[c.pos]
 	}
 	return 0
+}
+
+// peek skips white space and returns the next byte, as here does. Mostly there is none to skip, so what runs for every token looks
+// here first: that much the compiler makes part of the caller.
+func (c *checker) peek() byte {
+	c.pos = skipSpace(c.data, c.pos)
+	return c.here()
 }
 
 // begin says whether there is text at all.
@@ -114,7 +120,11 @@ func (c *checker) whole() bool {
 
 // value takes a scalar, an empty array or object, or the start of one that has members (opened): then a value follows.
 func (c *checker) value() (opened, ok bool) {
-	switch b := c.peek(); b {
+	b := c.here()
+	if b <= ' ' {
+		b = c.peek()
+	}
+	switch b {
 	case '"':
 		return false, c.str()
 	case '{':
@@ -151,8 +161,11 @@ func (c *checker) enter(closing byte) (opened, ok bool) {
 // after takes what follows a value inside of others: closing brackets, then a comma (more: a value follows) unless all are closed.
 func (c *checker) after() (more, ok bool) {
 	for c.depth > 0 {
-		closing := c.closing()
-		switch c.peek() {
+		closing, b := c.closing(), c.here()
+		if b <= ' ' {
+			b = c.peek()
+		}
+		switch b {
 		case closing:
 			c.pos++
 			c.depth--
@@ -191,13 +204,13 @@ func (c *checker) next(closing byte) bool {
 
 // key takes a member's name and the colon.
 func (c *checker) key() bool {
-	if c.peek() != '"' {
+	if c.here() != '"' && c.peek() != '"' {
 		return c.unexpected("a member's name in double quotes")
 	}
 	if !c.str() {
 		return false
 	}
-	if c.peek() != ':' {
+	if c.here() != ':' && c.peek() != ':' {
 		return c.unexpected(`":"`)
 	}
 	c.pos++

@@ -17,10 +17,16 @@ const (
 	TypeBatch = "application/cloudevents-batch+json"
 )
 
+// encodeOverhead is what the JSON format adds to the text of an event with few extensions and nothing to escape.
+const encodeOverhead = 160
+
 // EncodeJSON appends e in the JSON format, on one line without a line feed at the end. It always succeeds and does not
 // validate. JSON data is embedded as it is, without the white space between its tokens if that has a line break. Other
 // text is a string. Base64 are bytes that are no text, data without a content type, and data that claims to be JSON and is not.
 func EncodeJSON(dst []byte, e *event.Event) []byte {
+	if need := e.Size() + encodeOverhead; cap(dst)-len(dst) < need {
+		dst = slices.Grow(dst, max(need, len(dst))) // at once, and doubled where many events follow each other: append takes a quarter
+	}
 	dst = AppendString(append(dst, `{"specversion":"1.0","id":`...), e.ID)
 	dst = AppendString(append(dst, `,"source":`...), e.Source)
 	dst = AppendString(append(dst, `,"type":`...), e.Type)

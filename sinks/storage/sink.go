@@ -36,6 +36,7 @@ type Sink struct {
 	files   map[string]*entry                          // by path relative to the root
 	opened  []*entry                                   // those that are open
 	turn    uint64                                     // counts groups of files that are worked on together
+	room    []byte                                     // memory for the lines of the next batch's first file
 }
 
 // Open takes the committed state and cuts every file back to its settled length. A file that cannot be cut now is cut before
@@ -161,6 +162,7 @@ type group struct {
 func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
 	out := event.Settling{Verdicts: make([]error, len(batch)), Changes: event.Changes{}}
 	groups := s.divide(batch, out.Verdicts)
+	defer s.keepRoom(groups)
 	if err := s.attach(); err != nil {
 		for _, g := range groups {
 			g.err = event.Unavailable(err)
@@ -193,7 +195,8 @@ func (s *Sink) divide(batch []event.Delivery, verdicts []error) []*group {
 		}
 		g := byPath[name]
 		if g == nil {
-			g = &group{path: name}
+			g = &group{path: name, lines: s.room[:0]}
+			s.room = nil
 			byPath[name] = g
 			groups = append(groups, g)
 		}
@@ -201,6 +204,16 @@ func (s *Sink) divide(batch []event.Delivery, verdicts []error) []*group {
 		g.lines = appendLine(g.lines, s.content, d.Event)
 	}
 	return groups
+}
+
+// maxRoom bounds the memory that is kept between batches: about what a batch has at most.
+const maxRoom = 2 << 20
+
+// keepRoom keeps the memory of the first file's lines for the next batch. Nobody holds on to lines once they are written.
+func (s *Sink) keepRoom(groups []*group) {
+	if len(groups) > 0 && cap(groups[0].lines) <= maxRoom {
+		s.room = groups[0].lines
+	}
 }
 
 // attach opens the root, making it if it is missing, unless it is open and still the folder at its path.

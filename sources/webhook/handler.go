@@ -118,9 +118,7 @@ func (s *Source) store(x *exchange, events []event.Event, body []byte) {
 	}
 	defer s.gate.leave()
 	// A client that is gone, or has closed its side behind the request, still gets what it asked for; only time withdraws.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), s.appendTimeout)
-	defer cancel()
-	ids, err := emit(ctx, event.Batch{Events: events, Body: body})
+	ids, err := emit(s.limits.next(s.appendTimeout), event.Batch{Events: events, Body: body})
 	if err != nil {
 		x.refuse(refusal(err))
 		return
@@ -144,6 +142,9 @@ func refusal(err error) *problem {
 		"storing the request failed, and it may or may not be stored; send it again with the same id", 5)
 }
 
+// jsonHeader is the header of every answer. net/http copies it and nobody changes it.
+var jsonHeader = []string{"application/json"}
+
 // accept answers that the events are on disk.
 func accept(w http.ResponseWriter, ids []string) {
 	b := append(make([]byte, 0, 16+40*len(ids)), `{"ids":[`...)
@@ -154,7 +155,7 @@ func accept(w http.ResponseWriter, ids []string) {
 		b = codec.AppendString(b, id)
 	}
 	b = append(b, "]}\n"...)
-	w.Header()["Content-Type"] = []string{"application/json"}
+	w.Header()["Content-Type"] = jsonHeader
 	w.WriteHeader(http.StatusAccepted)
 	_, _ = w.Write(b) // an error is the connection's: the events are stored, and the client will send them again
 }

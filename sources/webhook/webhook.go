@@ -108,6 +108,7 @@ type Source struct {
 	clock  event.Clock
 	newID  func() string
 	gate   gate
+	limits limits
 
 	literalSource string // the default source of events; empty when the path has parameters
 
