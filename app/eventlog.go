@@ -14,9 +14,10 @@ import (
 type eventLog struct {
 	statusLog
 	close  func() error
-	failed <-chan struct{} // closed when it can no longer keep its promise; nil: that cannot happen
-	err    func() error    // why; nil while it has not failed
-	data   string          // where the events are, for people
+	failed <-chan struct{}     // closed when it can no longer keep its promise; nil: that cannot happen
+	err    func() error        // why; nil while it has not failed
+	space  func() outbox.Space // nil: it has no file
+	data   string              // where the events are, for people
 }
 
 // statusLog is a log that can say how its subscriptions stand. Both kinds can.
@@ -31,11 +32,13 @@ func openLog(ctx context.Context, plan *Plan, logger *slog.Logger) (*eventLog, e
 		return openMemory(logger)
 	}
 	s := plan.Outbox.SQLite
-	o, err := outbox.Open(ctx, outbox.Options{Path: s.Path, MaxSize: s.MaxSize, Reserve: s.Reserve, Logger: logger})
+	o, err := outbox.Open(ctx, outbox.Options{
+		Path: s.Path, MaxSize: s.MaxSize, Reserve: s.Reserve, Retention: outbox.Retention(s.Retention), Logger: logger,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &eventLog{statusLog: o, close: o.Close, failed: o.Failed(), err: o.Err, data: s.Path}, nil
+	return &eventLog{statusLog: o, close: o.Close, failed: o.Failed(), err: o.Err, space: o.Space, data: s.Path}, nil
 }
 
 func openMemory(logger *slog.Logger) (*eventLog, error) {

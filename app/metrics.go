@@ -2,11 +2,30 @@ package app
 
 import (
 	"github.com/millrace-run/millrace/console"
+	"github.com/millrace-run/millrace/outbox"
 	"github.com/millrace-run/millrace/router"
 )
 
-// Metrics is what the router counts, in the console's form.
-func (i *instance) Metrics() []console.Metric { return families(i.router.Stats()) }
+// Metrics is what the router counts and how the outbox's room is used, in the console's form.
+func (i *instance) Metrics() []console.Metric {
+	out := families(i.router.Stats())
+	if i.events != nil && i.events.space != nil {
+		out = append(out, spaceMetrics(i.events.space())...)
+	}
+	return out
+}
+
+func spaceMetrics(s outbox.Space) []console.Metric {
+	one := func(name, help string, counter bool, value int64) console.Metric {
+		return console.Metric{Name: name, Help: help, Counter: counter, Samples: []console.Sample{{Value: float64(value)}}}
+	}
+	return []console.Metric{
+		one("millrace_outbox_used_bytes", "Bytes of the outbox's file in use, of max_size.", false, s.Used),
+		one("millrace_outbox_max_bytes", "The outbox's max_size; appends are refused at nine tenths of it.", false, s.MaxSize),
+		one("millrace_outbox_history_bytes", "Bytes of events that all subscriptions have settled and retention still keeps.", false, s.History),
+		one("millrace_events_purged_total", "Settled events that retention took from the outbox.", true, s.Purged),
+	}
+}
 
 // families gathers the samples of each metric, whatever order they come in.
 func families(stats []router.Metric) []console.Metric {

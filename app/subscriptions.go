@@ -53,7 +53,7 @@ func stands(s *event.SubscriptionStatus) Subscription {
 	pipeline, sink, _ := strings.Cut(s.Name, "/")
 	out := Subscription{
 		Pipeline: pipeline, Sink: sink, Lag: s.Lag, Retrying: s.Retrying, DeadLetters: s.Dead, Attempts: s.Attempts,
-		Cursor: int64(s.Cursor), Head: int64(s.Head),
+		Pinned: s.Pinned, Cursor: int64(s.Cursor), Head: int64(s.Head),
 	}
 	if !s.Oldest.IsZero() {
 		out.OldestAt = new(s.Oldest.UTC())

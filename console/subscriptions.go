@@ -17,6 +17,7 @@ type Subscription struct {
 	DeadLetters int64      `json:"dead_letters"` // until they are redriven or dropped
 	Attempts    int        `json:"attempts"`     // the most that an event which waits has had
 	OldestAt    *time.Time `json:"oldest_at"`    // when the oldest event that still waits was received, UTC; null: none waits
+	Pinned      int64      `json:"pinned_bytes"` // what it keeps in the outbox from being purged
 	Cursor      int64      `json:"cursor"`       // the offset up to which all is settled
 	Head        int64      `json:"head"`         // the last offset there is for it
 }

@@ -13,5 +13,6 @@ type SubscriptionStatus struct {
 	Retrying int64     // rows that wait for another attempt
 	Dead     int64     // dead letters
 	Attempts int       // the most that a row which waits has had
+	Pinned   int64     // bytes of the log that it keeps from being purged: from its cursor to its head
 	Oldest   time.Time // when the oldest event that is neither settled nor dead was received; zero: there is none
 }

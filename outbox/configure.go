@@ -15,8 +15,10 @@ func (b *Outbox) load(c *conn) error {
 		return err
 	}
 	byID := map[int64]*topic{}
-	err := c.each("SELECT id, name FROM topics", func(columns []driver.Value) error {
+	err := c.each("SELECT id, name, purged, freed FROM topics", func(columns []driver.Value) error {
 		t := &topic{id: columns[0].(int64), name: columns[1].(string)}
+		t.purged.Store(columns[2].(int64))
+		t.freed.Store(columns[3].(int64))
 		byID[t.id], b.topics[t.name] = t, t
 		return nil
 	})
@@ -24,11 +26,18 @@ func (b *Outbox) load(c *conn) error {
 		return err
 	}
 	for _, t := range byID {
-		last, err := c.integer("SELECT first + n - 1 FROM segments WHERE topic = ? ORDER BY first DESC LIMIT 1", t.id)
+		t.grow(t.purgedTo())
+		t.total.Store(t.freed.Load())
+		err := c.each("SELECT first, n, at, total FROM segments WHERE topic = ? ORDER BY first DESC LIMIT 1",
+			func(columns []driver.Value) error {
+				p := toPlace(columns)
+				t.grow(p.last())
+				t.total.Store(p.total)
+				return nil
+			}, t.id)
 		if err != nil {
 			return err
 		}
-		t.grow(event.Offset(last))
 	}
 	return c.each("SELECT id, name, topic, cursor, ahead, ended, gaps FROM subscriptions", func(columns []driver.Value) error {
 		return b.loadSubscription(columns, byID)

@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -51,20 +50,31 @@ func (b *Outbox) readDead(ctx context.Context, q event.DeadQuery, limit int) (le
 				return nil
 			}, append(args, int64(limit))...)
 	})
+	find := finder{box: b}
 	for i := range letters {
 		l := &letters[i]
 		if err != nil {
 			return nil, err
 		}
 		var record event.Record
-		if record, err = b.record(ctx, b.topic(l.Topic), l.Record.Offset); errors.Is(err, errDamaged) {
-			b.log.Error("the event of a dead letter cannot be read", "id", l.ID, "subscription", l.Subscription, "err", err)
-			err = nil
+		if record, err = find.find(ctx, b.topic(l.Topic), l.Record.Offset); damaged(err) {
+			err = b.loseLetter(ctx, l, err)
 			continue
 		}
 		l.Record = record
 	}
 	return letters, err
+}
+
+// loseLetter tells that the event of a dead letter can't be had. One that was redriven or dropped since it was read may be gone.
+func (b *Outbox) loseLetter(ctx context.Context, l *event.DeadLetter, cause error) error {
+	return b.readers.with(ctx, func(c *conn) error {
+		still, err := c.integer("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = ? AND state = 2)", l.ID)
+		if still != 0 {
+			b.log.Error("the event of a dead letter cannot be read", "id", l.ID, "subscription", l.Subscription, "err", cause)
+		}
+		return err
+	})
 }
 
 // deadWhere is the condition that q asks for. Only numbers go into the text; there may be more ids than SQLite takes arguments.
@@ -125,7 +135,7 @@ func (b *Outbox) Redrive(ctx context.Context, q event.DeadQuery) (int, error) {
 	return b.inPieces(ctx, q, func(ctx context.Context, p deadPiece) error {
 		now := b.clock.Now().UTC()
 		return b.do(ctx, func(c *conn) (func(), error) {
-			touched := map[int64]bool{}
+			touched := map[int64][]event.Offset{}
 			err := p.change(c, "UPDATE deliveries SET state = 1, reason = 'redrive', counted = 0, first_at = 0, next_at = ?",
 				touched, now.UnixNano())
 			return func() { b.due(touched, now) }, err
@@ -134,7 +144,7 @@ func (b *Outbox) Redrive(ctx context.Context, q event.DeadQuery) (int, error) {
 }
 
 // due tells subscriptions that they have rows which are due.
-func (b *Outbox) due(ids map[int64]bool, at time.Time) {
+func (b *Outbox) due(ids map[int64][]event.Offset, at time.Time) {
 	for id := range ids {
 		if s := b.byID(id); s != nil {
 			s.mu.Lock()
@@ -149,7 +159,14 @@ func (b *Outbox) due(ids map[int64]bool, at time.Time) {
 func (b *Outbox) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
 	return b.inPieces(ctx, q, func(ctx context.Context, p deadPiece) error {
 		return b.do(ctx, func(c *conn) (func(), error) {
-			return func() {}, p.change(c, "DELETE FROM deliveries", map[int64]bool{})
+			touched := map[int64][]event.Offset{}
+			err := p.change(c, "DELETE FROM deliveries", touched)
+			for id, offsets := range touched {
+				if s := b.byID(id); s != nil && err == nil {
+					err = leaveAll(c, s.topic, offsets)
+				}
+			}
+			return func() {}, err
 		})
 	})
 }
@@ -185,14 +202,15 @@ func (b *Outbox) inPieces(ctx context.Context, q event.DeadQuery, change func(co
 	}
 }
 
-// change runs a statement on the rows of the piece and notes their subscriptions. A transaction that is tried again begins anew.
-func (p deadPiece) change(c *conn, statement string, touched map[int64]bool, args ...driver.Value) error {
+// change runs a statement on the rows of the piece and notes them by subscription. A transaction that is tried again begins anew.
+func (p deadPiece) change(c *conn, statement string, touched map[int64][]event.Offset, args ...driver.Value) error {
 	*p.n, *p.last = 0, 0
 	clear(touched)
-	return c.each(statement+" WHERE id IN (SELECT id FROM deliveries WHERE "+p.where+" ORDER BY id LIMIT ?) RETURNING id, subscription",
+	return c.each(statement+" WHERE id IN (SELECT id FROM deliveries WHERE "+p.where+" ORDER BY id LIMIT ?) RETURNING id, subscription, offset",
 		func(columns []driver.Value) error {
 			*p.n, *p.last = *p.n+1, max(*p.last, columns[0].(int64))
-			touched[columns[1].(int64)] = true
+			id := columns[1].(int64)
+			touched[id] = append(touched[id], event.Offset(columns[2].(int64)))
 			return nil
 		}, append(args, p.args...)...)
 }

@@ -177,7 +177,7 @@ func (w *writer) applyKeys(p *plan) error {
 		}
 		begun += len(k.rows)
 	}
-	if w.refuses() {
+	if w.tight() {
 		return nil
 	}
 	for p.freed < min(len(w.doomed), keysFreed+2*begun) {

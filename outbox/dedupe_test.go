@@ -422,7 +422,7 @@ func TestNothingIsRememberedOfWhatFailed(t *testing.T) {
 		}
 		f.set(func(string) error { return nil })
 		// The writer looks for room now and then; a settling makes it look at once.
-		for k.writer.refuses() {
+		for k.writer.tight() {
 			state := event.State{Owner: "s", Changes: event.Changes{"k": nil}}
 			if err := commit(t.Context(), k.Outbox, event.Commit{States: []event.State{state}}); err != nil {
 				t.Fatal(err)

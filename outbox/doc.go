@@ -4,9 +4,10 @@
 // # What is on disk
 //
 //	file           the file's id and the number of its last commit
-//	topics         names of the streams
+//	topics         names of the streams, and how far retention has purged each
 //	segments       events: one row holds the batch of a topic that one commit appended (at most 4,096 events or 1 MiB;
 //	               a larger event alone). Bodies carry a CRC; see segment.go
+//	bodies         single events whose segment has gone and that rows in deliveries still name
 //	subscriptions  one reader of a topic: its cursor, and a bit for each of the 4,096 offsets behind it
 //	deliveries     a row for each event of a subscription that could not simply be settled
 //	states         what components want to find again, committed together with the events it belongs to
@@ -104,6 +105,43 @@
 // again, and the look-up that met it reads the events instead. A look-up that has to read events which cannot be read returns an
 // error that names them beside what it found. When a page of these tables is damaged, SQLite refuses to change it: no more
 // receipts are kept, or the block stays without an index, and events come and go as before.
+
+// # Retention
+//
+// A segment is *needed* while the cursor of a subscription of its topic that is owed something lies before its last event; a
+// removed subscription counts until it has what it was owed. What is not needed is *history*: always the beginning of a topic.
+// Retention purges history from the oldest on, and nothing else, whatever the clock says:
+//
+//	needed ──cursors pass───▶ history   nothing is written for it
+//	history ──purge─────────▶ gone      segment deleted, the topic's purged and freed raised
+//	                          rescued   of its events, those that rows in deliveries name are copied to bodies, once each
+//	rescued ──last row ends─▶ gone      body deleted, at the end of the commit that deletes the row
+//
+// A segment goes when its newest event is older than Retention.Age, when all history together is more than Retention.Size, or
+// when MaxSize or the disk needs the room. Each purge is one transaction, its own or a commit's that was to be made anyway, and
+// moves nothing in memory before it is on disk. In a commit the order is: rows, purge, appends, cursors, states, and last the
+// bodies that no row names any more, so that a row which moves from one subscription to another keeps its event. A topic knows
+// its head and its total from purged and freed when all of its segments are gone, so no offset is ever given twice.
+//
+//	crash in or before the purge's COMMIT   segment, rows and bodies are as they were; it is purged again after the start
+//	crash after it                          the segment is gone, what rows name is in bodies
+//	crash in the commit of a last row       row and body are both there or both gone
+//
+// A cursor never goes back over what was purged, and a new subscription begins at the head: no reader comes to a purged offset.
+// A reader that is in the middle of a read when its own cursor passes and the segment goes finds the next segment instead; it
+// jumps over nothing but what it had settled. Who follows a row looks into ring, segment and bodies, in this order: what is no
+// more in the segment is in bodies from the same commit on.
+//
+// The purge runs in the writer in pieces that are bounded in bytes and segments. Under load they ride with commits, at least
+// twice of what these append, so that it keeps up; an idle writer makes commits for it, with pauses, and sleeps until something
+// can be due. Deleting a segment frees its pages for the next appends; the file does not shrink.
+//
+// # A clock that jumps
+//
+// Retention by age believes the clock: one that jumps forward purges history early, and never what is needed. When the clock is
+// back, segments whose time lies in the future are given the present time, lest they and all behind them stay for ever; rows
+// that wait for a time which was reckoned from a wrong one wait their pause from the present on. Both are repaired at the
+// start and when the clock is seen to go back.
 //
 // # Checkpoints, start
 //
@@ -122,5 +160,9 @@
 // ErrFull, deletes the reserve and commits the settlings, so that deliveries go on and make no duplicates. While it is full,
 // appends are refused at once. If the reserve is used up too, settlings wait in memory and readers stop at a full window; the
 // writer tries again every second. When there is room for the reserve and as much again, it is made anew and appends are taken.
-// The same refusal, without the drama, comes at nine tenths of MaxSize.
+// Before it refuses anything for want of room the writer purges history: the freed pages are used again, and a commit that failed is
+// tried once more. Retention goes on while the disk is full.
+//
+// The same refusal, without the drama, comes at nine tenths of MaxSize, when there is no history left to give. What appends and
+// settles in one commit drains the outbox and is taken up to MaxSize itself.
 package outbox

@@ -111,7 +111,8 @@ func sameOnDisk(t *testing.T, b *Outbox) {
 	c := outside(t, b.path)
 	defer func() { _ = c.close() }()
 	for name, topic := range b.topics {
-		last, err := c.integer("SELECT coalesce(max(first + n - 1), 0) FROM segments WHERE topic = ?", topic.id)
+		last, err := c.integer("SELECT max(purged, (SELECT coalesce(max(first + n - 1), 0) FROM segments WHERE topic = ?1)) FROM topics WHERE id = ?1",
+			topic.id)
 		if err != nil || event.Offset(last) != topic.head() {
 			t.Errorf("topic %s ends at %d on disk and at %d in memory (%v)", name, last, topic.head(), err)
 		}
@@ -175,5 +176,7 @@ func (l late) Err() error {
 
 // toVersion1 makes a file as version 1 of the schema has it.
 var toVersion1 = []string{
-	"DROP TABLE keys", "DROP TABLE secrets", "DROP TABLE receipts", "DROP TABLE id_blocks", "DROP TABLE ids", "PRAGMA user_version = 1",
+	"DROP TABLE keys", "DROP TABLE secrets", "DROP TABLE receipts", "DROP TABLE id_blocks", "DROP TABLE ids", "DROP TABLE bodies",
+	"ALTER TABLE topics DROP COLUMN purged", "ALTER TABLE topics DROP COLUMN freed",
+	"ALTER TABLE segments DROP COLUMN at", "ALTER TABLE segments DROP COLUMN total", "PRAGMA user_version = 1",
 }

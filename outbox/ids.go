@@ -152,7 +152,7 @@ func (x *ids) run(ctx context.Context) {
 	defer close(x.done)
 	for {
 		for _, t := range x.box.allTopics() {
-			if err := x.index(ctx, t); ctx.Err() != nil || errors.Is(err, event.ErrClosed) {
+			if err := errors.Join(x.index(ctx, t), x.tidy(ctx, t)); ctx.Err() != nil || errors.Is(err, event.ErrClosed) {
 				return
 			} else if err != nil {
 				x.box.log.Warn("the index of event ids could not be made; look-ups by id take longer", "topic", t.name, "err", err)
@@ -172,7 +172,7 @@ func (x *ids) index(ctx context.Context, t *topic) error {
 		return nil // look-ups read the events
 	}
 	full, from, err := x.followed(ctx, t)
-	if err != nil || x.box.writer.refuses() {
+	if err != nil || x.box.writer.tight() {
 		return err // an index is not worth the room that is kept for what drains
 	}
 	for i, hashes := range full {
@@ -505,6 +505,30 @@ func (x *ids) forget(c *conn, t *topic, upTo event.Offset) error {
 		}
 	}
 	return c.exec("DELETE FROM id_blocks WHERE topic = ? AND block <= ?", t.id, last)
+}
+
+// tidy deletes the index of what was purged.
+func (x *ids) tidy(ctx context.Context, t *topic) error {
+	for t.id < maxIDTopic && !x.spent.Load() {
+		upTo := t.purgedTo()
+		first, err := x.firstBlock(ctx, t)
+		if err != nil || first < 0 || x.start(first+1) > upTo+1 {
+			return err
+		}
+		if err := x.box.do(ctx, func(c *conn) (func(), error) { return nil, x.box.forgetIDs(c, t, upTo) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstBlock is the first block with an index, -1 if there is none.
+func (x *ids) firstBlock(ctx context.Context, t *topic) (first int64, err error) {
+	err = x.box.readers.with(ctx, func(c *conn) (err error) {
+		first, err = c.integer("SELECT coalesce(min(block), -1) FROM id_blocks WHERE topic = ?", t.id)
+		return err
+	})
+	return first, err
 }
 
 // allTopics are the topics by name.

@@ -14,6 +14,8 @@ import (
 
 	sqlite3 "github.com/mattn/go-sqlite3"
 	"golang.org/x/sys/unix"
+
+	"github.com/millrace-run/millrace/event"
 )
 
 //go:embed schema/*.sql
@@ -233,14 +235,32 @@ func migrate(c *conn) error {
 	if err != nil || version == schemaVersion {
 		return err
 	}
-	script := "BEGIN IMMEDIATE;\n"
-	for v := version + 1; v <= schemaVersion; v++ {
-		b, err := schemas.ReadFile(fmt.Sprintf("schema/%d.sql", v))
-		if err != nil {
-			return err
-		}
-		script += string(b)
+	if err := c.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
 	}
+	if err := migrateFrom(c, version); err != nil {
+		if !c.db.AutoCommit() {
+			err = errors.Join(err, c.exec("ROLLBACK"))
+		}
+		return err
+	}
+	return takeIn(c) // the id is in the file itself: without its WAL it must not look like a new one
+}
+
+func migrateFrom(c *conn, version int64) error {
+	for v := version + 1; v <= schemaVersion; v++ {
+		script, err := schemas.ReadFile(fmt.Sprintf("schema/%d.sql", v))
+		if err == nil {
+			_, err = c.db.Exec(string(script), nil)
+		}
+		if err == nil && v == 2 {
+			err = copySegments(c)
+		}
+		if err != nil {
+			return fmt.Errorf("making schema %d: %w", v, err)
+		}
+	}
+	script := fmt.Sprintf("PRAGMA user_version = %d;\n", schemaVersion)
 	if version == 0 {
 		id := make([]byte, idSize)
 		if _, err := rand.Read(id); err != nil {
@@ -248,9 +268,30 @@ func migrate(c *conn) error {
 		}
 		script += fmt.Sprintf("INSERT INTO file (one, id, commits) VALUES (1, x'%x', 0);\nPRAGMA application_id = %d;\n", id, applicationID)
 	}
-	script += fmt.Sprintf("PRAGMA user_version = %d;\nCOMMIT;", schemaVersion)
-	if _, err = c.db.Exec(script, nil); err != nil {
+	_, err := c.db.Exec(script+"COMMIT;", nil)
+	return err
+}
+
+// copySegments gives the segments of version 1 their times and totals. One that is damaged keeps its bytes, and gets the time of
+// the one before it: who comes to it finds it damaged, as ever.
+func copySegments(c *conn) error {
+	var topic, at, total int64
+	err := c.each("SELECT id, topic, first, n, body FROM segments_of_version_1 ORDER BY topic, first", func(columns []driver.Value) error {
+		first, n := columns[2].(int64), columns[3].(int64)
+		body, _ := columns[4].([]byte)
+		if columns[1] != topic {
+			topic, at, total = columns[1].(int64), 0, 0
+		}
+		if records, err := decodeSegment(body, event.Offset(first), int(n)); err == nil {
+			at = newest(records, at)
+		}
+		total += int64(len(body))
+		return c.exec("INSERT INTO segments (id, topic, first, n, at, total, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			columns[0], topic, first, n, at, total, body)
+	})
+	if err != nil {
 		return err
 	}
-	return takeIn(c) // the id is in the file itself: without its WAL it must not look like a new one
+	// A statement that reads the old table is kept prepared and has ended, so nothing locks it.
+	return c.exec("DROP TABLE segments_of_version_1")
 }

@@ -285,6 +285,6 @@ func TestFullAtStart(t *testing.T) {
 		if r.code != 0 {
 			t.Errorf("step %d: %+v", n, r)
 		}
-		verify(t, path, 20, crashRounds)
+		verify(t, "", path, 20, crashRounds)
 	}
 }

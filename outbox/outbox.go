@@ -13,13 +13,14 @@ import (
 
 // Options are the settings of an outbox.
 type Options struct {
-	Path     string       // of the file; its folder is made if it is missing
-	MaxSize  int64        // bytes in use at which it is full; appends are refused at nine tenths. 0 is no bound
-	Reserve  int64        // bytes kept aside for settlings when the disk is full; 0 is none
-	Receipts int64        // bytes of receipts that are kept, the newest; 0 is 256 MiB
-	Clock    event.Clock  // nil is the machine's
-	Logger   *slog.Logger // nil discards
-	Forced   bool         // open it even on a network file system
+	Path      string       // of the file; its folder is made if it is missing
+	MaxSize   int64        // bytes in use at which it is full; appends are refused at nine tenths. 0 is no bound
+	Reserve   int64        // bytes kept aside for settlings when the disk is full; 0 is none
+	Retention Retention    // how much is kept of what is settled
+	Receipts  int64        // bytes of receipts that are kept, the newest; 0 is 256 MiB
+	Clock     event.Clock  // nil is the machine's
+	Logger    *slog.Logger // nil discards
+	Forced    bool         // open it even on a network file system
 
 	idBlock int                      // events in a block of the index of ids; 0 is the constant
 	fault   func(query string) error // see conn
@@ -198,7 +199,7 @@ func (b *Outbox) Commit(ctx context.Context, c event.Commit) ([]event.Appended, 
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Appends) > 0 && b.writer.refuses() {
+	if b.writer.refuses(&c) {
 		return nil, event.ErrFull
 	}
 	if err := b.queue.put(ctx, r); err != nil {

@@ -23,6 +23,8 @@ type plan struct {
 	work    func()     // publish of a work
 	all     []*request // as they were taken, those with a fault of their own included
 
+	purges   []*purge // history that goes, at most one for each topic
+	retiming *retiming
 	receipts receiptsPlan
 }
 
@@ -31,6 +33,7 @@ type planned struct {
 	topic   *topic
 	records []event.Record
 	bytes   int64
+	total   int64 // of the last segment, once applied
 }
 
 // moved is a subscription whose cursor the commit writes.
@@ -201,18 +204,22 @@ func (p *plan) events(t *topic) (n int) {
 	return n
 }
 
-// apply runs the plan's statements inside a transaction.
+// apply runs the plan's statements inside a transaction. Rows go before the purge, which rescues what they name, and the purge
+// before the appends, which use its room.
 func (w *writer) apply(p *plan) error {
-	for i := range p.appends {
-		if err := w.applyAppend(&p.appends[i]); err != nil {
+	for _, r := range p.rows {
+		if err := w.applyRow(r); err != nil {
 			return err
 		}
+	}
+	if err := w.applyRetention(p); err != nil {
+		return err
 	}
 	if err := w.applyKeys(p); err != nil {
 		return err
 	}
-	for _, r := range p.rows {
-		if err := w.applyRow(r); err != nil {
+	for i := range p.appends {
+		if err := w.applyAppend(&p.appends[i]); err != nil {
 			return err
 		}
 	}
@@ -229,11 +236,16 @@ func (w *writer) apply(p *plan) error {
 			return err
 		}
 	}
-	return w.applyReceipts(p)
+	if err := w.applyReceipts(p); err != nil {
+		return err
+	}
+	return w.leaveBodies(p)
 }
 
 // applyAppend writes records as segments of at most maxSegmentEvents events and maxSegmentBytes; a larger event alone.
 func (w *writer) applyAppend(a *planned) error {
+	now := w.clock.Now().UnixNano()
+	a.total = a.topic.total.Load()
 	for rest := a.records; len(rest) > 0; {
 		n, bytes := 1, rest[0].Event.Size()
 		for n < len(rest) && n < maxSegmentEvents && bytes+rest[n].Event.Size() <= maxSegmentBytes {
@@ -241,8 +253,9 @@ func (w *writer) applyAppend(a *planned) error {
 			n++
 		}
 		body := w.encoder.encode(rest[:n])
-		err := w.conn.exec("INSERT INTO segments (topic, first, n, body) VALUES (?, ?, ?, ?)",
-			a.topic.id, int64(rest[0].Offset), int64(n), body)
+		a.total += int64(len(body))
+		err := w.conn.exec("INSERT INTO segments (topic, first, n, at, total, body) VALUES (?, ?, ?, ?, ?, ?)",
+			a.topic.id, int64(rest[0].Offset), int64(n), newest(rest[:n], now), a.total, body)
 		if err != nil {
 			return err
 		}
@@ -250,6 +263,18 @@ func (w *writer) applyAppend(a *planned) error {
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// newest is when the newest of records was received; the other time if none says when.
+func newest(records []event.Record, other int64) int64 {
+	at := int64(noTime)
+	for i := range records {
+		at = max(at, stamp(records[i].Event.Received))
+	}
+	if at == noTime {
+		return other
+	}
+	return at
 }
 
 func (w *writer) applyRow(r row) error {

@@ -295,13 +295,13 @@ func (q *queue) putBack(b batch) {
 	q.wake()
 }
 
-// takeAppends removes and returns the requests that append, which a full disk refuses.
-func (q *queue) takeAppends() (refused []*request) {
+// takeRefused removes and returns the requests that are refused.
+func (q *queue) takeRefused(refuses func(*event.Commit) bool) (refused []*request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	kept := q.requests[:0:0]
 	for _, r := range q.requests {
-		if len(r.commit.Appends) > 0 {
+		if refuses(&r.commit) {
 			q.bytes -= r.bytes
 			refused = append(refused, r)
 		} else {

@@ -132,7 +132,7 @@ func (w *writer) receiptsWait() (time.Duration, bool) {
 		return 0, false
 	case w.over.Load() && !w.full.Load() && r.disk.size() > 0:
 		return receiptsRelease, true
-	case w.refuses() || r.since.IsZero():
+	case w.tight() || r.since.IsZero():
 		return 0, false
 	}
 	return max(0, r.since.Add(receiptsWait).Sub(r.clock.Now())), true

@@ -33,7 +33,10 @@ func (b *Outbox) Status(ctx context.Context) ([]event.SubscriptionStatus, error)
 func (s *subscription) status(ctx context.Context) (event.SubscriptionStatus, error) {
 	x, oldest := s.position()
 	rows := event.Offset(0)
-	err := s.box.readers.with(ctx, func(c *conn) error {
+	err := s.box.readers.with(ctx, func(c *conn) (err error) {
+		if x.Pinned, err = pinned(c, s.topic, x.Cursor, x.Head); err != nil {
+			return err
+		}
 		return c.each("SELECT state, count(*), max(attempts), min(offset) FROM deliveries WHERE subscription = ? GROUP BY state",
 			func(columns []driver.Value) error {
 				n, _ := columns[1].(int64)
@@ -59,6 +62,35 @@ func (s *subscription) status(ctx context.Context) (event.SubscriptionStatus, er
 	}
 	x.Oldest = record.Event.Received
 	return x, err
+}
+
+// pinned is the bytes of the segments of t that hold an offset behind cursor, up to head.
+func pinned(c *conn, t *topic, cursor, head event.Offset) (int64, error) {
+	if cursor >= head {
+		return 0, nil
+	}
+	below, err := totalUpTo(c, t, cursor)
+	if err != nil {
+		return 0, err
+	}
+	upTo, err := c.integer("SELECT total FROM segments WHERE topic = ? AND first <= ? ORDER BY first DESC LIMIT 1", t.id, int64(head))
+	return max(0, upTo-below), err
+}
+
+// Space is how the room of an outbox is used, in bytes. Numbers of history are at most a second old while there are commits.
+type Space struct {
+	Used    int64 // pages in use
+	MaxSize int64 // 0: no bound
+	History int64 // events that all have settled, which retention still keeps
+	Purged  int64 // events that retention took, since the outbox was opened
+}
+
+// Space says how much is used, kept and gone.
+func (b *Outbox) Space() Space {
+	w := b.writer
+	return Space{
+		Used: w.inUse.Load(), MaxSize: w.maxSize, History: w.retention.kept.Load(), Purged: w.retention.purged.Load(),
+	}
 }
 
 // position is what memory knows: cursor, end and lag, and the first offset that is not settled (0: there is none).

@@ -47,8 +47,8 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []event.SubscriptionStatus{
-		{Name: "t/", Topic: "t", Removed: true, Head: 10, Lag: 10, Oldest: at(1)},
-		{Name: "t/a", Topic: "t", Cursor: 4, Head: 12, Lag: 7, Retrying: 1, Dead: 1, Attempts: 4, Oldest: at(4)},
+		{Name: "t/", Topic: "t", Removed: true, Head: 10, Lag: 10, Pinned: 124, Oldest: at(1)},
+		{Name: "t/a", Topic: "t", Cursor: 4, Head: 12, Lag: 7, Retrying: 1, Dead: 1, Attempts: 4, Pinned: 160, Oldest: at(4)},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -81,7 +81,7 @@ func TestStatusOfDamagedEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := o.Status(t.Context())
-	want := []event.SubscriptionStatus{{Name: "t/", Topic: "t", Head: 1, Lag: 1}} // named until a Configure says otherwise
+	want := []event.SubscriptionStatus{{Name: "t/", Topic: "t", Head: 1, Lag: 1, Pinned: 25}} // named until a Configure says otherwise
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(err, diff)
 	}

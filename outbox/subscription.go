@@ -1,9 +1,9 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -33,6 +33,7 @@ type subscription struct {
 	until  event.Offset
 	out    map[event.Offset]bool // rows that Due handed out, or that run on (reason window)
 	due    time.Time             // no row is due before it; zero: not known
+	asked  time.Time             // the latest that Due was asked for since the clock was last looked at; zero: it must be
 
 	changing map[event.Offset]bool // rows that the commit under way changes
 	unsure   map[event.Offset]bool // while Due looks: rows that changed, or may have, since it began; else nil
@@ -132,7 +133,8 @@ func (b *Outbox) Subscribe(name string) (event.Subscription, error) {
 	if s.ended {
 		return nil, fmt.Errorf("subscription %q is no longer named by any configuration", name)
 	}
-	s.next, s.buffer, s.out, s.due = s.cursor.at+1, nil, map[event.Offset]bool{}, time.Time{}
+	s.next, s.buffer, s.out = s.cursor.at+1, nil, map[event.Offset]bool{}
+	s.due, s.asked = time.Time{}, time.Time{}
 	s.wake()
 	return s, nil
 }
@@ -237,6 +239,9 @@ func (s *subscription) skip() {
 func (s *subscription) Due(ctx context.Context, now time.Time, most int) ([]event.Exceptional, time.Time, error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
+	if err := s.repairTimes(ctx, now); err != nil {
+		return nil, time.Time{}, err
+	}
 	limit, next := s.beginDue(now, most)
 	if limit == 0 {
 		return nil, next, nil
@@ -251,22 +256,38 @@ func (s *subscription) Due(ctx context.Context, now time.Time, most int) ([]even
 // readEvents adds the events to rows. A row whose event is damaged stays where it is and is not looked at again by this reader:
 // it must not keep the others from being handed out.
 func (s *subscription) readEvents(ctx context.Context, rows []event.Exceptional) (whole []event.Exceptional, err error) {
-	for _, x := range rows {
+	order := make([]*event.Exceptional, len(rows))
+	for i := range rows {
+		order[i] = &rows[i]
+	}
+	// In the order of their offsets, so that each segment is read once.
+	slices.SortFunc(order, func(a, b *event.Exceptional) int { return cmp.Compare(a.Record.Offset, b.Record.Offset) })
+	find, lost := finder{box: s.box}, map[event.Offset]bool{}
+	for _, x := range order {
 		o := x.Record.Offset
-		x.Record, err = s.box.record(ctx, s.topic, o)
+		record, err := find.find(ctx, s.topic, o)
 		switch {
-		case errors.Is(err, errDamaged):
-			s.box.log.Error("event cannot be delivered again", "subscription", s.name, "offset", int64(o), "err", err)
-			s.mu.Lock()
-			s.out[o] = true
-			s.mu.Unlock()
+		case damaged(err):
+			lost[o] = true
+			s.lose(o, err)
 		case err != nil:
 			return nil, err
 		default:
-			whole = append(whole, x)
+			x.Record = record
 		}
 	}
-	return whole, nil
+	return slices.DeleteFunc(rows, func(x event.Exceptional) bool { return lost[x.Record.Offset] }), nil
+}
+
+// lose notes that the event of a row can't be had. A row that changed since it was read may have ended, and its event with it.
+func (s *subscription) lose(o event.Offset, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unsure[o] {
+		return
+	}
+	s.out[o] = true
+	s.box.log.Error("event cannot be delivered again", "subscription", s.name, "offset", int64(o), "err", err)
 }
 
 // beginDue returns how many rows must be looked at, 0 if none can be due. From here on, rows that are committed bring s.due
@@ -274,6 +295,9 @@ func (s *subscription) readEvents(ctx context.Context, rows []event.Exceptional)
 func (s *subscription) beginDue(now time.Time, most int) (limit int, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now = now.Round(0); now.After(s.asked) {
+		s.asked = now
+	}
 	if !s.due.IsZero() && now.Before(s.due) || most <= 0 {
 		return 0, s.nextDueLocked()
 	}

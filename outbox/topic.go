@@ -20,14 +20,32 @@ type topic struct {
 	id            int64
 	name          string
 	last          atomic.Int64           // offset of the last event, 0 if there is none
+	total         atomic.Int64           // bytes of all bodies that it ever had
+	purged        atomic.Int64           // last offset whose segment has gone
+	freed         atomic.Int64           // total of that segment
 	named         atomic.Bool            // by the last Configure; another takes no events
 	dedupe        atomic.Pointer[dedupe] // nil takes every event
 	mu            sync.Mutex             // guards subscriptions
 	subscriptions []*subscription
+
+	// What only the writer looks at, for retention.
+	oldest     place        // its first segment; n is 0 while that is not known
+	retime     event.Offset // before it there may be times in the future, which are repaired; 0: there are none
+	floorAt    event.Offset // an offset
+	floorTotal int64        // and the total up to it
 }
 
-func (t *topic) head() event.Offset   { return event.Offset(t.last.Load()) }
-func (t *topic) grow(to event.Offset) { t.last.Store(int64(to)) }
+func (t *topic) head() event.Offset     { return event.Offset(t.last.Load()) }
+func (t *topic) grow(to event.Offset)   { t.last.Store(int64(to)) }
+func (t *topic) purgedTo() event.Offset { return event.Offset(t.purged.Load()) }
+
+// readers are its subscriptions, removed ones too.
+func (t *topic) readers() []*subscription {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clip(t.subscriptions)
+}
+
 func (t *topic) attach(s *subscription) {
 	t.mu.Lock()
 	t.subscriptions = append(t.subscriptions, s)
@@ -238,30 +256,6 @@ func decodeRow(t *topic, columns []driver.Value) ([]event.Record, error) {
 		return nil, fmt.Errorf("topic %s, events %d to %d: %w", t.name, first, first+n-1, err)
 	}
 	return records, nil
-}
-
-// record reads one event, from the ring or from disk. What is read is copied out of its segment, so that a few events that are
-// kept do not keep a segment each. The error is errDamaged if the event can't be had.
-func (b *Outbox) record(ctx context.Context, t *topic, o event.Offset) (record event.Record, err error) {
-	if records := b.ring.from(t, o); len(records) > 0 {
-		return records[0], nil
-	}
-	found := false
-	err = b.readers.with(ctx, func(c *conn) error {
-		return c.each("SELECT first, n, body FROM segments WHERE topic = ? AND first <= ? ORDER BY first DESC LIMIT 1",
-			func(columns []driver.Value) error {
-				records, err := decodeRow(t, columns)
-				if err == nil && int(o-records[0].Offset) < len(records) {
-					record, found = records[o-records[0].Offset], true
-					record.Event = detached(record.Event)
-				}
-				return err
-			}, t.id, int64(o))
-	})
-	if err == nil && !found {
-		err = fmt.Errorf("topic %s has no event %d: %w", t.name, o, errDamaged)
-	}
-	return record, err
 }
 
 // detached is a copy that shares no memory with the segment that e was read from.

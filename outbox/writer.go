@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,15 +34,21 @@ type writer struct {
 	written int64 // about how many bytes the WAL has grown since the last checkpoint
 	reserve reserve
 	maxSize int64
-	used    int64   // bytes in use at the last checkpoint
-	keyRow  int64   // the last id that a row of keys was given
-	doomed  []int64 // rows of keys that are no longer needed, to be deleted a few at a time
+	used    int64        // bytes in use when they were last measured
+	spare   int64        // bytes of the file that are not in use, at that time
+	seen    int64        // written at that time
+	inUse   atomic.Int64 // the same, for who asks
+	keyRow  int64        // the last id that a row of keys was given
+	doomed  []int64      // rows of keys that are no longer needed, to be deleted a few at a time
 
 	receipts receipts
 	failures int // commits in a row that found the disk full or the file busy
 
+	retention retention
+
 	full atomic.Bool // appends are refused: the disk is full
-	over atomic.Bool // appends are refused: nine tenths of maxSize are in use
+	over atomic.Bool // appends are refused but those that drain: nine tenths of maxSize are in use, and no history is left
+	brim atomic.Bool // all appends are refused: maxSize is in use, and no history is left
 }
 
 func newWriter(b *Outbox, c *conn, o Options) (*writer, error) {
@@ -49,6 +56,7 @@ func newWriter(b *Outbox, c *conn, o Options) (*writer, error) {
 		box: b, conn: c, clock: b.clock, log: b.log, maxSize: o.MaxSize,
 		reserve: reserve{path: b.path + reserveSuffix, size: o.Reserve},
 	}
+	w.retention.Retention, w.retention.dirty = o.Retention, true
 	// From here on a lock of another program is waited for by retry, which lets callers go when their time is up.
 	if _, err := c.db.Exec("PRAGMA busy_timeout = 100", nil); err != nil {
 		return nil, err
@@ -77,8 +85,21 @@ func newWriter(b *Outbox, c *conn, o Options) (*writer, error) {
 	return w, nil
 }
 
-// refuses says whether appends are refused at present.
-func (w *writer) refuses() bool { return w.full.Load() || w.over.Load() }
+// refuses says whether a commit is refused at present because it appends. One that settles too drains the outbox: the last tenth
+// is for it.
+func (w *writer) refuses(c *event.Commit) bool {
+	if len(c.Appends) == 0 {
+		return false
+	}
+	return w.full.Load() || w.brim.Load() || w.over.Load() && !drains(c)
+}
+
+func drains(c *event.Commit) bool {
+	return slices.ContainsFunc(c.Settles, func(s event.Settle) bool { return len(s.Outcomes) > 0 })
+}
+
+// tight says whether room is short, so that nothing is written that can be done without.
+func (w *writer) tight() bool { return w.full.Load() || w.over.Load() }
 
 // run commits what the queue holds until it is closed and empty. It returns the reason when it can't go on.
 func (w *writer) run() error {
@@ -87,6 +108,7 @@ func (w *writer) run() error {
 			// This is no wait: whoever has an event at hand and only lacks a processor comes along, which makes fewer, larger commits.
 			runtime.Gosched()
 		}
+		var err error
 		tick, stop := w.tick()
 		b, ok := w.box.queue.take(tick)
 		stop()
@@ -98,26 +120,36 @@ func (w *writer) run() error {
 		if w.full.Load() && (b.size() == 0 || w.failures == 0) {
 			w.refill()
 		}
-		if err := w.process(b); err != nil {
+		if b.size() > 0 || w.receiptsDue() {
+			err = w.process(b)
+		} else {
+			err = w.idle()
+		}
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// tick wakes the writer now and then while the disk is full, and for receipts that found no commit to ride with.
+// tick wakes the writer now and then while the disk is full, for receipts that found no commit to ride with, and when retention may
+// have something to do.
 func (w *writer) tick() (<-chan time.Time, func()) {
 	if w.full.Load() {
 		return w.clock.After(fullRetry)
 	}
-	if wait, ok := w.receiptsWait(); ok {
-		return w.clock.After(wait)
+	receipts, waiting := w.receiptsWait()
+	if look, ok := w.nextLook(); ok && (!waiting || look < receipts) {
+		return w.clock.After(look)
+	}
+	if waiting {
+		return w.clock.After(receipts)
 	}
 	return nil, func() {}
 }
 
 // process commits a batch and answers its members. An error ends the outbox.
 func (w *writer) process(b batch) error {
-	if w.refuses() {
+	if w.tight() {
 		b = w.refuse(b)
 	}
 	if b.size() == 0 && !w.receiptsDue() {
@@ -134,10 +166,17 @@ func (w *writer) process(b batch) error {
 		p.batch.requests[0].done <- own.err
 		return nil
 	case err == nil:
-		w.failures = 0
+		w.failures, w.retention.helped = 0, false
 		w.publish(p)
 		return w.checkpoint()
 	case isFull(err):
+		if again, err := w.makeRoom(); err != nil {
+			w.abort(p.batch, w.end(err))
+			return w.box.Err()
+		} else if again {
+			w.box.queue.putBack(p.batch)
+			return nil
+		}
 		w.fill("the disk is full")
 		rest, helpless := w.refuse(p.batch), !w.reserve.release() || w.failures > 0
 		if helpless {
@@ -152,12 +191,23 @@ func (w *writer) process(b batch) error {
 		w.retry(p.batch, true, busyRetry)
 		return nil
 	}
-	err = fmt.Errorf("writing the outbox failed: %w", err)
+	err = w.end(err)
+	w.abort(p.batch, err)
+	return err
+}
+
+// end ends the outbox and returns why.
+func (w *writer) end(cause error) error {
+	err := fmt.Errorf("writing the outbox failed: %w", cause)
 	w.box.fail(err)
-	for _, r := range p.batch.requests {
+	return err
+}
+
+// abort answers those of whom nobody knows whether they are on disk.
+func (w *writer) abort(b batch, err error) {
+	for _, r := range b.requests {
 		r.done <- fmt.Errorf("%w: %w", event.ErrUnknown, err)
 	}
-	return err
 }
 
 // ownError is the fault of a work itself, such as a layout that names a thing twice: it is rolled back and answered alone.
@@ -184,25 +234,36 @@ func (w *writer) commit(b batch) (*plan, error) {
 	} else {
 		p = w.newPlan(b)
 		p.change()
+		if err := w.purgeWith(p); err != nil {
+			return p, w.giveUp(p, err)
+		}
 		if err := w.apply(p); err != nil {
 			return p, w.giveUp(p, err)
 		}
 	}
-	if err := w.conn.exec("UPDATE file SET commits = ?", w.commits+1); err != nil {
+	if err := w.seal(); err != nil {
 		return p, w.giveUp(p, err)
+	}
+	return p, nil
+}
+
+// seal counts the commit, makes it durable and writes the mark.
+func (w *writer) seal() error {
+	if err := w.conn.exec("UPDATE file SET commits = ?", w.commits+1); err != nil {
+		return err
 	}
 	if err := w.conn.exec("COMMIT"); err != nil {
 		if isIndex(err) {
 			err = fmt.Errorf("after the sync of a commit: %v", err) // on disk, but not to be seen: neither full nor anything that passes
 		}
-		return p, w.giveUp(p, err)
+		return err
 	}
 	w.commits++
 	w.written += 4 * pageSize
 	if err := w.mark.write(w.id, w.commits); err != nil {
 		w.log.Warn("the outbox's mark could not be written; a lost commit would not be noticed", "err", err)
 	}
-	return p, nil
+	return nil
 }
 
 // giveUp rolls back a plan that was being carried out.
@@ -232,6 +293,7 @@ func (w *writer) publish(p *plan) {
 	for i := range p.appends {
 		a := &p.appends[i]
 		w.box.ring.add(a)
+		a.topic.total.Store(a.total)
 		a.topic.grow(a.records[len(a.records)-1].Offset)
 		w.box.ids.grown(a.records)
 	}
@@ -241,6 +303,7 @@ func (w *writer) publish(p *plan) {
 	w.remember(p)
 	w.receipts.published(&p.receipts)
 	p.unchange()
+	w.publishRetention(p)
 	if p.work != nil {
 		p.work()
 	}
@@ -255,12 +318,16 @@ func (w *writer) publish(p *plan) {
 // checkpoint moves the WAL into the file when it has grown enough. A full disk is noted; any other failure ends the outbox.
 func (w *writer) checkpoint() error {
 	if w.written < checkpointEvery {
-		if w.maxSize > 0 && w.used+w.written >= w.bound() {
+		if w.retention.tight || w.pressed() {
 			return w.measure()
 		}
 		return nil
 	}
-	w.written = 0
+	if w.retention.tight {
+		free, err := freeBytes(w.box.path)
+		w.retention.tight = err != nil || free < minFree
+	}
+	w.written, w.seen = 0, 0
 	frames, err := w.conn.checkpoint("PASSIVE")
 	if err == nil && frames*pageSize > checkpointGate {
 		w.box.readers.gate.Lock()
@@ -281,6 +348,9 @@ func (w *writer) checkpoint() error {
 // bound is how many bytes may be in use before appends are refused; the last tenth is for what drains.
 func (w *writer) bound() int64 { return w.maxSize / 10 * 9 }
 
+// usedNow is about how much of maxSize is in use.
+func (w *writer) usedNow() int64 { return w.used + max(0, w.written-w.seen) }
+
 // measure looks how much of maxSize is in use.
 func (w *writer) measure() error {
 	pages, err := w.conn.integer("PRAGMA page_count")
@@ -291,8 +361,17 @@ func (w *writer) measure() error {
 	if err != nil {
 		return err
 	}
-	w.used = (pages - unused) * pageSize
+	w.used, w.spare, w.seen = (pages-unused)*pageSize, unused*pageSize, w.written
+	w.inUse.Store(w.used)
 	over := w.maxSize > 0 && w.used >= w.bound()
+	if over {
+		s, err := w.survey()
+		if err != nil {
+			return err
+		}
+		over = s.bytes == 0 // else the next commit has its room from history
+	}
+	w.brim.Store(over && w.used >= w.maxSize)
 	if over != w.over.Swap(over) {
 		w.log.Warn("outbox size", "bytes", w.used, "max_size", w.maxSize, "appends_refused", over)
 	}
@@ -313,14 +392,14 @@ func (w *writer) retry(b batch, wait bool, d time.Duration) {
 	}
 }
 
-// refuse answers the requests of a batch, and of the queue, that append. It returns the others.
+// refuse answers the requests of a batch, and of the queue, that are refused at present. It returns the others.
 func (w *writer) refuse(b batch) batch {
-	for _, r := range w.box.queue.takeAppends() {
+	for _, r := range w.box.queue.takeRefused(w.refuses) {
 		r.done <- event.ErrFull
 	}
 	kept := batch{settles: b.settles}
 	for _, r := range b.requests {
-		if len(r.commit.Appends) > 0 {
+		if w.refuses(&r.commit) {
 			r.done <- event.ErrFull
 		} else {
 			kept.requests = append(kept.requests, r)

@@ -19,7 +19,9 @@ func fileDefaults() fileKeys {
 }
 
 func sqliteDefaults() SQLite {
-	return SQLite{Path: "data/millrace.db", MaxSize: 10 << 30, Reserve: 64 << 20}
+	return SQLite{
+		Path: "data/millrace.db", MaxSize: 10 << 30, Reserve: 64 << 20, Retention: Retention{Age: 72 * time.Hour, Size: 2 << 30},
+	}
 }
 
 // engineTypes are the engines of the outbox: a table like those of components, so that exactly one is chosen the same way.
@@ -72,6 +74,22 @@ func (l *loader) outbox(top *section, plan *Plan) {
 	plan.Outbox.Memory, _ = c.Value.(*Memory)
 	if path, ok := chosen.value.find("path"); ok && plan.Outbox.SQLite != nil && plan.Outbox.SQLite.Path == "" {
 		l.fault(path.value, codeValue, "path: expected the name of a file, found nothing", "")
+	}
+	if plan.Outbox.SQLite != nil {
+		l.checkRetention(chosen.value, plan.Outbox.SQLite)
+	}
+}
+
+// checkRetention holds that there is room for the history that somebody asks for. The default takes what there is room for.
+func (l *loader) checkRetention(n *node, s *SQLite) {
+	most := s.MaxSize / 10 * 9
+	size, bound := n.below("retention", "size"), n.below("max_size")
+	switch {
+	case s.Retention.Size <= most:
+	case size == nil:
+		s.Retention.Size = most
+	case !l.anyBad(size) && (bound == nil || !l.anyBad(bound)):
+		l.fault(size, codeRange, fmt.Sprintf("size: expected at most nine tenths of max_size, which is %s", formatSize(s.MaxSize)), "")
 	}
 }
 

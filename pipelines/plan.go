@@ -37,8 +37,16 @@ type Outbox struct {
 // SQLite is the embedded engine. Sizes are in bytes.
 type SQLite struct {
 	Path    string `yaml:"path" doc:"The database file; its folder is made when it is missing."`
-	MaxSize int64  `yaml:"max_size,size,min=16MiB" doc:"The most that the log may hold; sources are refused when it is full."`
+	MaxSize int64  `yaml:"max_size,size,min=16MiB" doc:"The most that the log may hold; sources are refused when nine tenths of it are in use and there is no history left to give."`
 	Reserve int64  `yaml:"reserve,size,min=1MiB" doc:"Disk space kept aside, so that deliveries can be settled when the disk is full."`
+
+	Retention Retention `yaml:"retention" doc:"How long history is kept: events that every sink is done with."`
+}
+
+// Retention bounds history. Zero is no bound.
+type Retention struct {
+	Age  time.Duration `yaml:"age" doc:"History goes when it was received longer ago; 0s: at no age."`
+	Size int64         `yaml:"size,size" doc:"How much history there may be, at most nine tenths of max_size; beyond it the oldest goes; 0: as much as max_size leaves."`
 }
 
 // Memory is the engine that keeps events in memory only.

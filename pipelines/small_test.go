@@ -149,8 +149,8 @@ func TestDescribe(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"http.listen": "127.0.0.1:8080", "admin.listen": "127.0.0.1:8081", "shutdown_timeout": "10s",
-		"outbox.sqlite.max_size": "10GiB",
-		"outbox.sqlite.reserve":  "64MiB", "outbox.sqlite.path": "data/millrace.db", "pipelines.<name>.unmatched": "drop",
+		"outbox.sqlite.max_size": "10GiB", "outbox.sqlite.retention.age": "72h", "outbox.sqlite.retention.size": "2GiB",
+		"outbox.sqlite.reserve": "64MiB", "outbox.sqlite.path": "data/millrace.db", "pipelines.<name>.unmatched": "drop",
 		"pipelines.<name>.strict": "false", "pipelines.<name>.delivery": "at_least_once",
 		"pipelines.<name>.stages[].on_error": "dead_letter", "pipelines.<name>.sinks.<name>.timeout": "15s",
 		"pipelines.<name>.sinks.<name>.retry.initial": "1s", "pipelines.<name>.sinks.<name>.retry.factor": "2",
@@ -168,5 +168,29 @@ func TestDescribe(t *testing.T) {
 	}
 	if k := seen["pipelines.<name>.source.webhook.verify.secret"]; !k.Secret {
 		t.Errorf("secret: %+v", k)
+	}
+}
+
+// TestRetentionFitsMaxSize: the default of retention.size is never more than there is room for; what a person writes is kept or refused.
+func TestRetentionFitsMaxSize(t *testing.T) {
+	for settings, want := range map[string]Retention{
+		"max_size: 1GiB":                                {72 * time.Hour, 1 << 30 / 10 * 9},
+		"max_size: 1GiB, retention: { age: 1h }":        {time.Hour, 1 << 30 / 10 * 9},
+		"max_size: 1GiB, retention: { size: 0 }":        {72 * time.Hour, 0},
+		"retention: { age: 0s, size: 9GiB }":            {0, 9 << 30},
+		"max_size: 100GiB":                              {72 * time.Hour, 2 << 30},
+		"max_size: 10MiB, retention: { size: 1000GiB }": {},
+		"max_size: 16MiB, retention: { size: 15MiB }":   {},
+	} {
+		text := "outbox: { sqlite: { " + settings + " } }\npipelines:\n  p: { source: { tick: {} }, sinks: { s: { http: { url: http://127.0.0.1/ } } } }\n"
+		plan, diagnostics := Parse([]File{{Name: "x.yaml", Data: []byte(text)}}, testOptions())
+		switch {
+		case want == Retention{}:
+			if len(diagnostics) == 0 || diagnostics[0].Code != codeRange {
+				t.Errorf("%s: %v", settings, diagnostics)
+			}
+		case plan == nil || plan.Outbox.SQLite.Retention != want:
+			t.Errorf("%s: %+v, %v", settings, plan, diagnostics)
+		}
 	}
 }

@@ -58,7 +58,9 @@ func (d *dues) take(ctx context.Context, now time.Time) (*event.Exceptional, err
 }
 
 func (d *dues) fill(ctx context.Context, now time.Time) error {
-	if at := d.alarm(); at.IsZero() || now.Before(at) {
+	now = now.Round(0) // the time as the log knows it, which may have been set back
+	back := now.Before(d.looked)
+	if at := d.alarm(); !back && (at.IsZero() || now.Before(at)) {
 		return nil
 	}
 	// The flag and the time are cleared first: what wakes us during the call counts for the next.

@@ -62,7 +62,7 @@ func (f *finder) subscriptions(ctx context.Context, pipeline, sink string) error
 }
 
 func standings(all []app.Subscription, now time.Time) [][]string {
-	lines := [][]string{{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "DEAD", "ATTEMPTS", "OLDEST", "POSITION"}}
+	lines := [][]string{{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "DEAD", "ATTEMPTS", "OLDEST", "PINNED", "POSITION"}}
 	for _, s := range all {
 		sink, oldest := s.Sink, "-"
 		if sink == "" {
@@ -73,10 +73,29 @@ func standings(all []app.Subscription, now time.Time) [][]string {
 		}
 		lines = append(lines, []string{
 			s.Pipeline, sink, s.State, strconv.FormatInt(s.Lag, 10), strconv.FormatInt(s.Retrying, 10), strconv.FormatInt(s.DeadLetters, 10),
-			strconv.Itoa(s.Attempts), oldest, fmt.Sprintf("%d/%d", s.Cursor, s.Head),
+			strconv.Itoa(s.Attempts), oldest, sizeText(s.Pinned), fmt.Sprintf("%d/%d", s.Cursor, s.Head),
 		})
 	}
 	return lines
+}
+
+// sizeText is a size as people say it: 0, 912B, 1.5KiB, 31MiB.
+func sizeText(n int64) string {
+	switch {
+	case n == 0:
+		return "0"
+	case n < 1<<10:
+		return fmt.Sprintf("%dB", n)
+	}
+	v, unit := float64(n)/1024, 0
+	for v >= 1023.95 && unit < 3 {
+		v, unit = v/1024, unit+1
+	}
+	digits := 1
+	if v >= 9.95 {
+		digits = 0
+	}
+	return fmt.Sprintf("%.*f%ciB", digits, v, "KMGT"[unit])
 }
 
 // age is a duration as people say it: 3m12s, 2d4h. What the clocks of two machines make negative is 0s.

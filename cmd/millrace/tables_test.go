@@ -91,16 +91,27 @@ func TestAge(t *testing.T) {
 	}
 }
 
+func TestSizeText(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0", 1: "1B", 1023: "1023B", 1024: "1.0KiB", 10000: "9.8KiB", 10240: "10KiB", 1<<20 - 1: "1.0MiB", 31 << 20: "31MiB",
+		1 << 40: "1.0TiB", 1 << 52: "4096TiB",
+	} {
+		if got := sizeText(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}
+
 func TestStandings(t *testing.T) {
 	var b strings.Builder
 	now := time.Date(2026, 5, 1, 10, 3, 12, 0, time.UTC)
 	err := table(&b, standings([]app.Subscription{
 		{Pipeline: "orders", State: "running", Cursor: 4, Head: 4},
-		{Pipeline: "orders", Sink: "payments", State: "down", Lag: 3, Retrying: 2, DeadLetters: 1, Attempts: 5, OldestAt: new(now.Add(-192 * time.Second)), Cursor: 1, Head: 4},
+		{Pipeline: "orders", Sink: "payments", State: "down", Lag: 3, Retrying: 2, DeadLetters: 1, Attempts: 5, OldestAt: new(now.Add(-192 * time.Second)), Pinned: 9000, Cursor: 1, Head: 4},
 	}, now))
-	want := `PIPELINE  SINK      STATE    LAG  RETRYING  DEAD  ATTEMPTS  OLDEST  POSITION
-orders    (stages)  running  0    0         0     0         -       4/4
-orders    payments  down     3    2         1     5         3m12s   1/4
+	want := `PIPELINE  SINK      STATE    LAG  RETRYING  DEAD  ATTEMPTS  OLDEST  PINNED  POSITION
+orders    (stages)  running  0    0         0     0         -       0       4/4
+orders    payments  down     3    2         1     5         3m12s   8.8KiB  1/4
 `
 	if err != nil || b.String() != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, b.String(), want)

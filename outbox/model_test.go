@@ -1,0 +1,271 @@
+package outbox
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/millrace-run/millrace/event"
+)
+
+// model is what an outbox must hold: for each subscription what is pending and which rows there are.
+type model struct {
+	t       *rapid.T
+	ctx     context.Context
+	options Options
+	b       *Outbox
+	head    map[string]event.Offset // by topic
+	subs    map[string]*modelled
+}
+
+type modelled struct {
+	topic   string
+	pending []event.Offset
+	rows    map[event.Offset]event.ExceptionState
+}
+
+var modelLayout = event.Layout{Topics: []event.Topic{
+	{Name: "t", Subscriptions: []string{"t/a", "t/b"}}, {Name: "u", Subscriptions: []string{"u/a", "u/b", "u/c"}},
+}}
+
+// TestModel does random things to an outbox that purges whatever it may, and compares it with a model all the time: what is
+// owed is handed out, rows have their events, and no body is kept for nobody.
+func TestModel(t *testing.T) {
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue { // each opens a few files and syncs a lot
+		if err := checks.Value.Set("25"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	runs := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		runs++
+		path := filepath.Join(dir, fmt.Sprint(runs), "outbox.db")
+		m := &model{
+			t: rt, ctx: t.Context(), options: Options{Path: path}, head: map[string]event.Offset{}, subs: map[string]*modelled{},
+		}
+		if rapid.Bool().Draw(rt, "by age") {
+			m.options.Retention.Age = time.Nanosecond
+		} else {
+			m.options.Retention.Size = rapid.Int64Range(1, 2000).Draw(rt, "size")
+		}
+		for _, topic := range modelLayout.Topics {
+			for _, name := range topic.Subscriptions {
+				m.subs[name] = &modelled{topic: topic.Name, rows: map[event.Offset]event.ExceptionState{}}
+			}
+		}
+		m.open()
+		defer func() { _ = m.b.Close() }()
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": m.append, "settle": m.settle, "rows": m.settleRows, "move": m.move, "redrive": m.redrive, "drop": m.drop,
+			"reopen": m.reopen, "": m.check,
+		})
+		m.reopen(rt)
+		m.check(rt)
+		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+			rt.Fatal(err)
+		}
+	})
+}
+
+func (m *model) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *model) open() {
+	b, err := Open(m.ctx, m.options)
+	m.must(err)
+	m.b = b
+	m.must(b.Configure(m.ctx, modelLayout))
+}
+
+func (m *model) reopen(*rapid.T) {
+	m.must(m.b.Close())
+	m.open()
+}
+
+// commit makes a commit that looks for history too.
+func (m *model) commit(c event.Commit) {
+	m.t.Helper()
+	m.must(m.b.do(m.ctx, func(*conn) (func(), error) { m.b.writer.retention.more = true; return nil, nil }))
+	_, err := m.b.Commit(m.ctx, c)
+	m.must(err)
+}
+
+func (m *model) sub() (string, *modelled) {
+	name := rapid.SampledFrom(slices.Sorted(maps.Keys(m.subs))).Draw(m.t, "subscription")
+	return name, m.subs[name]
+}
+
+func (m *model) append(*rapid.T) {
+	topic := rapid.SampledFrom([]string{"t", "u"}).Draw(m.t, "topic")
+	var events []event.Event
+	for range rapid.IntRange(1, 5).Draw(m.t, "events") {
+		m.head[topic]++
+		o := m.head[topic]
+		size := rapid.IntRange(0, 300).Draw(m.t, "bytes")
+		events = append(events, event.Event{ID: modelID(topic, o), Source: "/m", Data: make([]byte, size), Received: time.Now()})
+		for _, s := range m.subs {
+			if s.topic == topic {
+				s.pending = append(s.pending, o)
+			}
+		}
+	}
+	m.commit(event.Commit{Appends: []event.Append{{Topic: topic, Events: events}}})
+}
+
+func modelID(topic string, o event.Offset) string { return fmt.Sprintf("%s-%d", topic, o) }
+
+// outcome draws what becomes of an event, and notes it.
+func (m *model) outcome(s *modelled, o event.Offset) event.Outcome {
+	_, row := s.rows[o]
+	switch rapid.IntRange(0, 3).Draw(m.t, "outcome") {
+	case 0:
+		s.rows[o] = event.Dead
+		return dead(o, row)
+	case 1:
+		s.rows[o] = event.Retry
+		return retrying(o, row)
+	}
+	delete(s.rows, o)
+	return event.Outcome{Offset: o, Row: row}
+}
+
+// settle ends some of what is pending, most of it in order.
+func (m *model) settle(*rapid.T) {
+	name, s := m.sub()
+	var outcomes []event.Outcome
+	for range rapid.IntRange(1, 8).Draw(m.t, "outcomes") {
+		if len(s.pending) == 0 {
+			break
+		}
+		i := rapid.IntRange(0, min(2, len(s.pending)-1)).Draw(m.t, "which")
+		outcomes = append(outcomes, m.outcome(s, s.pending[i]))
+		s.pending = slices.Delete(s.pending, i, i+1)
+	}
+	m.commit(event.Commit{Settles: []event.Settle{{Subscription: name, Outcomes: outcomes}}})
+}
+
+// settleRows ends rows that wait, or renews them.
+func (m *model) settleRows(*rapid.T) {
+	name, s := m.sub()
+	var outcomes []event.Outcome
+	for _, o := range slices.Sorted(maps.Keys(s.rows)) {
+		if s.rows[o] == event.Retry && rapid.Bool().Draw(m.t, "now") {
+			outcomes = append(outcomes, m.outcome(s, o))
+		}
+	}
+	m.commit(event.Commit{Settles: []event.Settle{{Subscription: name, Outcomes: outcomes}}})
+}
+
+// move ends a row of one subscription and makes rows of others of its topic that are past it, as a redrive through stages does.
+func (m *model) move(*rapid.T) {
+	name, s := m.sub()
+	for _, o := range slices.Sorted(maps.Keys(s.rows)) {
+		if s.rows[o] != event.Retry {
+			continue
+		}
+		c := event.Commit{Settles: []event.Settle{{Subscription: name, Outcomes: []event.Outcome{{Offset: o, Row: true}}}}}
+		delete(s.rows, o)
+		for other, x := range m.subs {
+			if _, has := x.rows[o]; other != name && !has && x.topic == s.topic && !slices.Contains(x.pending, o) {
+				c.Settles = append(c.Settles, event.Settle{Subscription: other, Outcomes: []event.Outcome{retrying(o, false)}})
+				x.rows[o] = event.Retry
+			}
+		}
+		m.commit(c)
+		return
+	}
+}
+
+func (m *model) redrive(*rapid.T) {
+	name, s := m.sub()
+	_, err := m.b.Redrive(m.ctx, event.DeadQuery{Subscriptions: []string{name}})
+	m.must(err)
+	for o := range s.rows {
+		s.rows[o] = event.Retry
+	}
+}
+
+func (m *model) drop(*rapid.T) {
+	name, s := m.sub()
+	_, err := m.b.Drop(m.ctx, event.DeadQuery{Subscriptions: []string{name}})
+	m.must(err)
+	maps.DeleteFunc(s.rows, func(_ event.Offset, state event.ExceptionState) bool { return state == event.Dead })
+}
+
+// check compares everything.
+func (m *model) check(*rapid.T) {
+	named := map[string]bool{}
+	for name, s := range m.subs {
+		m.checkPending(name, s)
+		m.checkRows(name, s)
+		for o := range s.rows {
+			if o <= m.b.topic(s.topic).purgedTo() {
+				named[modelID(s.topic, o)] = true
+			}
+		}
+	}
+	var n int64
+	m.must(m.b.readers.with(m.ctx, func(c *conn) (err error) {
+		n, err = c.integer("SELECT count(*) FROM bodies")
+		return err
+	}))
+	if int(n) != len(named) {
+		m.t.Fatalf("%d bodies for %v", n, named)
+	}
+}
+
+func (m *model) checkPending(name string, s *modelled) {
+	sub, err := m.b.Subscribe(name)
+	m.must(err)
+	var got []event.Offset
+	for {
+		records, err := sub.Next(m.ctx, 1<<40, 100)
+		m.must(err)
+		if len(records) == 0 {
+			break
+		}
+		for i := range records {
+			got = append(got, m.checkRecord(s, &records[i]))
+		}
+	}
+	if want := slices.Sorted(slices.Values(s.pending)); !slices.Equal(got, want) {
+		m.t.Fatalf("%s is handed out %v, want %v", name, got, want)
+	}
+}
+
+func (m *model) checkRecord(s *modelled, r *event.Record) event.Offset {
+	if r.Event.ID != modelID(s.topic, r.Offset) {
+		m.t.Fatalf("offset %d of %s is %q", r.Offset, s.topic, r.Event.ID)
+	}
+	return r.Offset
+}
+
+func (m *model) checkRows(name string, s *modelled) {
+	got := map[event.Offset]event.ExceptionState{}
+	rows, _, err := m.b.subscription(name).Due(m.ctx, time.Now(), 1000)
+	m.must(err)
+	letters, err := m.b.DeadLetters(m.ctx, event.DeadQuery{Subscriptions: []string{name}})
+	m.must(err)
+	for i := range letters {
+		rows = append(rows, letters[i].Exceptional)
+	}
+	for i := range rows {
+		got[m.checkRecord(s, &rows[i].Record)] = rows[i].Exception.State
+	}
+	if !maps.Equal(got, s.rows) {
+		m.t.Fatalf("%s has the rows %v, want %v", name, got, s.rows)
+	}
+}
