@@ -7,6 +7,7 @@ import (
 	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
 	"github.com/millrace-run/millrace/sinks/storage"
+	"github.com/millrace-run/millrace/sources/tail"
 	"github.com/millrace-run/millrace/sources/webhook"
 )
 
@@ -18,10 +19,12 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 	newStorage := func(c storage.Config) (*storage.Sink, error) {
 		return storage.New(c, append(d.storage(), storage.Logger(logger))...)
 	}
+	newTail := func(c tail.Config) (*tail.Source, error) { return tail.New(c, tail.Logger(logger)) }
 	single := pipelines.Batch{Count: 1, Bytes: 1 << 20}
 	return pipelines.Types{
 		Sources: []pipelines.Type{
 			component("webhook", "Events that are posted over HTTP.", webhook.Defaults, newHook),
+			rereadable(component("tail", "The lines of files, each exactly once, as they are written and rotated.", tail.Defaults, newTail)),
 		},
 		Sinks: []pipelines.Type{
 			answers(http.StatusVerdict, batches(sink(component("http", "One request per event, or per batch.", http.Defaults, newHTTP), 16, single))),
@@ -42,6 +45,12 @@ func component[C, T any](name, doc string, defaults func() C, build func(C) (T, 
 		}
 		return build(c)
 	}}
+}
+
+// rereadable is a source that has again what it delivered, until its position is committed.
+func rereadable(t pipelines.Type) pipelines.Type {
+	t.Rereadable = true
+	return t
 }
 
 // sink adds what differs by type: how many attempts run side by side, and how much one of them takes.

@@ -23,7 +23,7 @@ type intake struct {
 // source is the source of a pipeline. running says that it does its work.
 type source struct {
 	pipeline string
-	run      func(ctx context.Context, emit router.Emit) error
+	value    router.Source
 	running  atomic.Bool
 	once     sync.Once
 	ran      chan struct{} // closed when it runs for the first time
@@ -53,7 +53,7 @@ func newIntake(plan *Plan, logger *slog.Logger) (*intake, error) {
 		if !ok {
 			return nil, fmt.Errorf("pipeline %s: a %T is no source", p.Name, p.Source.Value)
 		}
-		in.sources = append(in.sources, &source{pipeline: p.Name, run: s.Run, ran: make(chan struct{})})
+		in.sources = append(in.sources, &source{pipeline: p.Name, value: s, ran: make(chan struct{})})
 		if h, ok := s.(*hook); ok {
 			in.hooks, paths = append(in.hooks, h), append(paths, h.Source)
 		}
@@ -80,7 +80,10 @@ func (in *intake) start(ctx context.Context, r *router.Router, logger *slog.Logg
 		done.Go(func() {
 			keep(ctx, func(ctx context.Context) error {
 				defer s.running.Store(false)
-				return s.run(&heard{ctx, s.runs}, emit)
+				if err := r.OpenSource(ctx, s.pipeline, s.value); err != nil {
+					return err
+				}
+				return s.value.Run(&heard{ctx, s.runs}, emit)
 			}, event.SystemClock{}, log)
 		})
 	}

@@ -4,11 +4,12 @@ import (
 	"github.com/millrace-run/millrace/console"
 	"github.com/millrace-run/millrace/outbox"
 	"github.com/millrace-run/millrace/router"
+	"github.com/millrace-run/millrace/sources/tail"
 )
 
 // Metrics is what the router counts and how the outbox's room is used, in the console's form.
 func (i *instance) Metrics() []console.Metric {
-	out := families(i.router.Stats())
+	out := families(append(i.router.Stats(), i.intake.stats()...))
 	if i.events != nil && i.events.space != nil {
 		out = append(out, spaceMetrics(i.events.space())...)
 	}
@@ -25,6 +26,32 @@ func spaceMetrics(s outbox.Space) []console.Metric {
 		one("millrace_outbox_history_bytes", "Bytes of events that all subscriptions have settled and retention still keeps.", false, s.History),
 		one("millrace_events_purged_total", "Settled events that retention took from the outbox.", true, s.Purged),
 	}
+}
+
+// stats are what the sources count beside the events that were committed.
+func (in *intake) stats() []router.Metric {
+	var all []router.Metric
+	for _, s := range in.sources {
+		t, ok := s.value.(*tail.Source)
+		if !ok {
+			continue
+		}
+		c := t.Counts()
+		for _, m := range [...]struct {
+			name, help string
+			value      int64
+		}{
+			{"millrace_tail_long_lines_total", "Lines that were longer than max_line.size.", c.Over},
+			{"millrace_tail_losses_total", "Files of which a part was gone before it could be read.", c.Losses},
+			{"millrace_tail_lost_bytes_total", "Bytes of those parts, as far as they are known.", c.Lost},
+			{"millrace_tail_replaced_total", "Files that were truncated or replaced.", c.Replaced},
+			{"millrace_tail_problems_total", "Files and folders that could not be read, as often as that was logged.", c.Problems},
+		} {
+			all = append(all, router.Metric{Name: m.name, Help: m.help, Kind: router.Counter,
+				Labels: []router.Label{{Name: "pipeline", Value: s.pipeline}}, Value: float64(m.value)})
+		}
+	}
+	return all
 }
 
 // families gathers the samples of each metric, whatever order they come in.

@@ -12,7 +12,7 @@ func Outline(plan *Plan) []string {
 	lines := make([]string, len(plan.Pipelines))
 	for i, p := range plan.Pipelines {
 		steps := []string{p.Source.Type}
-		if h, ok := p.Source.Value.(*hook); ok {
+		if h, ok := p.Source.Value.(interface{ Path() string }); ok {
 			steps[0] += " " + h.Path()
 		}
 		var stages, sinks []string

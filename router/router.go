@@ -191,7 +191,7 @@ func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, e
 		t.keyer.keys(&c.Appends[0], b.Body)
 	}
 	if len(b.State) > 0 {
-		c.States = []event.State{{Owner: "source:" + t.name, Changes: b.State}}
+		c.States = []event.State{{Owner: sourceOwner(t.name), Changes: b.State}}
 	}
 	ids, left := idsOf(events), 0
 	if c.Appends != nil || c.States != nil {

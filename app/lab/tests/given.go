@@ -15,12 +15,20 @@ type receiver interface {
 	Receive(p webhook.Post, clock event.Clock, newID func() string) ([]event.Event, error)
 }
 
+// shaper is a source that can give an event what its events have and the test does not name, such as a follower of files. The
+// data of the event is JSON until then.
+type shaper interface{ Shape(e *event.Event) }
+
 // enter makes events of what a test gives, as the source of the pipeline would. An event that has its id, source and type is a
 // CloudEvent, which keeps what it has. Any other is a plain post of its data, and the attributes that the test names replace
 // those that the source gives it. The error says why the source refuses it.
 func enter(p *pipelines.Pipeline, g *pipelines.Given, clock event.Clock, newID func() string) ([]event.Event, error) {
 	e, named := g.Event, g.Event
 	complete := e.ID != "" && e.Source != "" && e.Type != ""
+	if s, ok := p.Source.Value.(shaper); ok && !complete {
+		s.Shape(&e)
+		return direct(p, e, clock, newID)
+	}
 	if e.DataContentType == "" && e.Data != nil {
 		e.DataContentType = "application/json"
 	}
