@@ -1,4 +1,4 @@
-// Command bench measures Millrace against floors on the machine that it runs on; see docs/explanation/performance.md. `make bench`
+// Command bench measures Millrace against floors on the machine that it runs on; see docs/performance.md. `make bench`
 // builds both and runs it.
 package main
 
