@@ -9,6 +9,7 @@ import (
 type Subscription interface {
 	// Next returns what follows the records that it returned before, in offset order, without what is settled or has a row:
 	// at most max records, about 1 MiB and none beyond upTo. It does not wait; nothing there is an empty slice.
+	// The records may be shared with other readers: nobody writes to the slice or to what is in it.
 	Next(ctx context.Context, upTo Offset, max int) ([]Record, error)
 
 	// Due returns exceptions whose time has come, those that are due longest first, each only once until it is settled again;

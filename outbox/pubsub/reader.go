@@ -148,7 +148,6 @@ func (r *reader) handed(d delivery) {
 		r.again = slices.Delete(r.again, 0, 1)
 		return
 	}
-	r.records[0] = event.Record{} // else it stays in memory with those behind it
 	r.records = r.records[1:]
 	r.open = append(r.open, d.record.Offset)
 }
