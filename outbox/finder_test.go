@@ -33,7 +33,7 @@ func TestRowsOfOneSegment(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b = opened(t, Options{Path: path}) // without its ring
+	b = opened(t, Options{Path: path})                        // without its ring
 	if _, err := b.Find(t.Context(), "none", 0); err != nil { // the index of ids has read all that it wants to
 		t.Fatal(err)
 	}
