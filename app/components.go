@@ -4,9 +4,12 @@ import (
 	"log/slog"
 
 	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/sinks/console"
 	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
 	"github.com/millrace-run/millrace/sinks/storage"
+	"github.com/millrace-run/millrace/sources/file"
+	"github.com/millrace-run/millrace/sources/stdin"
 	"github.com/millrace-run/millrace/sources/tail"
 	"github.com/millrace-run/millrace/sources/webhook"
 )
@@ -19,17 +22,26 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 	newStorage := func(c storage.Config) (*storage.Sink, error) {
 		return storage.New(c, append(d.storage(), storage.Logger(logger))...)
 	}
+	newFile := func(c file.Config) (*file.Source, error) {
+		return file.New(c, append(d.file(), file.Logger(logger))...)
+	}
+	newStdin := func(c stdin.Config) (*stdin.Source, error) { return stdin.New(c, stdin.Logger(logger)) }
+	out := d.console()
+	newConsole := func(c console.Config) (*console.Sink, error) { return console.New(c, out) }
 	newTail := func(c tail.Config) (*tail.Source, error) { return tail.New(c, tail.Logger(logger)) }
 	single := pipelines.Batch{Count: 1, Bytes: 1 << 20}
 	return pipelines.Types{
 		Sources: []pipelines.Type{
 			component("webhook", "Events that are posted over HTTP.", webhook.Defaults, newHook),
+			rereadable(component("file", "Files that are put into a folder, each record once.", file.Defaults, newFile)),
+			component("stdin", "Standard input, until its end.", stdin.Defaults, newStdin),
 			rereadable(component("tail", "The lines of files, each exactly once, as they are written and rotated.", tail.Defaults, newTail)),
 		},
 		Sinks: []pipelines.Type{
 			answers(http.StatusVerdict, batches(sink(component("http", "One request per event, or per batch.", http.Defaults, newHTTP), 16, single))),
 			answers(email.StatusVerdict, sink(component("email", "One mail per event.", email.Defaults, newEmail), 4, single)),
 			serial(component("storage", "Local files, each event exactly once.", storage.Defaults, newStorage), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
+			serial(component("console", "Standard output: for a person on a terminal, NDJSON in a pipe.", console.Defaults, newConsole), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
 		},
 	}
 }

@@ -3,15 +3,18 @@ package app
 import (
 	"context"
 	"crypto/x509"
+	"io"
 	"net"
 	"os"
 
 	"github.com/millrace-run/millrace/app/lab"
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/router"
+	"github.com/millrace-run/millrace/sinks/console"
 	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
 	"github.com/millrace-run/millrace/sinks/storage"
+	"github.com/millrace-run/millrace/sources/file"
 )
 
 // Detour leads what sinks deliver elsewhere than the file says, so that a configuration can be tried without reaching anybody.
@@ -27,6 +30,9 @@ type Detour struct {
 	Folder string
 	// Stored is called for each event that such a sink has written, with the path of the file.
 	Stored func(sink SinkName, e *event.Event, path string)
+	// Out is where console sinks write, as to a terminal, in color if Color says so. nil is standard output.
+	Out   io.Writer
+	Color bool
 }
 
 // SinkName names a sink of a plan.
@@ -58,6 +64,22 @@ func (d *Detour) storage() []storage.Option {
 		working = "/" // then no path is below it, and the whole path is kept
 	}
 	return []storage.Option{storage.Below(d.Folder, working)}
+}
+
+// file are the options of a file source: files that are read to try a configuration stay where they are.
+func (d *Detour) file() []file.Option {
+	if d == nil {
+		return nil
+	}
+	return []file.Option{file.KeepAll()}
+}
+
+// console is where the console sinks of a plan write, all to the same.
+func (d *Detour) console() *console.Output {
+	if d == nil || d.Out == nil {
+		return console.NewOutput(os.Stdout, os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+	}
+	return console.NewPlainOutput(d.Out, d.Color)
 }
 
 // dial finds out which sink asks: its name came with the context of the attempt.

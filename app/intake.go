@@ -18,6 +18,7 @@ type intake struct {
 	sources []*source
 	hooks   []*hook
 	mux     *webhook.Mux
+	ends    *ends
 }
 
 // source is the source of a pipeline. running says that it does its work.
@@ -25,6 +26,7 @@ type source struct {
 	pipeline string
 	value    router.Source
 	running  atomic.Bool
+	over     atomic.Bool // it has come to its end
 	once     sync.Once
 	ran      chan struct{} // closed when it runs for the first time
 }
@@ -63,7 +65,7 @@ func newIntake(plan *Plan, logger *slog.Logger) (*intake, error) {
 		return nil, err
 	}
 	mux.Logger = logger
-	in.mux = mux
+	in.mux, in.ends = mux, newEnds(len(in.sources))
 	return in, nil
 }
 
@@ -78,13 +80,15 @@ func (in *intake) start(ctx context.Context, r *router.Router, logger *slog.Logg
 		emit := r.Emit(s.pipeline)
 		log := logger.With("pipeline", s.pipeline)
 		done.Go(func() {
-			keep(ctx, func(ctx context.Context) error {
+			end := keep(ctx, func(ctx context.Context) error {
 				defer s.running.Store(false)
 				if err := r.OpenSource(ctx, s.pipeline, s.value); err != nil {
 					return err
 				}
 				return s.value.Run(&heard{ctx, s.runs}, emit)
 			}, event.SystemClock{}, log)
+			s.over.Store(end != nil)
+			in.ends.end(s.pipeline, end)
 		})
 	}
 }
@@ -117,7 +121,7 @@ func (in *intake) await(ctx context.Context) {
 func (in *intake) notReady() []string {
 	var reasons []string
 	for _, s := range in.sources {
-		if !s.running.Load() {
+		if !s.running.Load() && !s.over.Load() {
 			reasons = append(reasons, fmt.Sprintf("the source of pipeline %s does not run", s.pipeline))
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 // Metrics is what the router counts and how the outbox's room is used, in the console's form.
 func (i *instance) Metrics() []console.Metric {
-	out := families(append(i.router.Stats(), i.intake.stats()...))
+	out := families(append(append(i.router.Stats(), i.intake.stats()...), i.intake.fileStats()...))
 	if i.events != nil && i.events.space != nil {
 		out = append(out, spaceMetrics(i.events.space())...)
 	}

@@ -96,6 +96,9 @@ func referenceTakes(k pipelines.Key) string {
 	takes := k.Type
 	if len(k.Values) > 0 {
 		takes = "`" + strings.Join(k.Values, "`, `") + "`"
+		if k.Section != "" {
+			takes += ", or " + k.Type
+		}
 	}
 	switch {
 	case k.Min != "" && k.Max != "":

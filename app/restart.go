@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -9,15 +10,18 @@ import (
 	"github.com/millrace-run/millrace/event"
 )
 
-// keep runs a source until ctx ends, again and again: one broken origin does not stop the others. The pause before the n-th new
+// keep runs a source until ctx ends (nil) or the source says that it is at its end (event.ErrEnd), again and again: one broken origin does not stop the others. The pause before the n-th new
 // start in a row is 1 s · 2^(n-1), at most 30 s: 1 s, 2 s, 4 s, … A source that ran for longer than that begins anew.
-func keep(ctx context.Context, run func(context.Context) error, clock event.Clock, logger *slog.Logger) {
+func keep(ctx context.Context, run func(context.Context) error, clock event.Clock, logger *slog.Logger) error {
 	pause := restartFirst
 	for {
 		begun := clock.Now()
 		err := runSafely(ctx, run)
 		if ctx.Err() != nil {
-			return
+			return nil
+		}
+		if errors.Is(err, event.ErrEnd) {
+			return err
 		}
 		if clock.Now().Sub(begun) > restartMost {
 			pause = restartFirst
@@ -28,7 +32,7 @@ func keep(ctx context.Context, run func(context.Context) error, clock event.Cloc
 		case <-again:
 		case <-ctx.Done():
 			release()
-			return
+			return nil
 		}
 		pause = min(2*pause, restartMost)
 	}

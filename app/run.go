@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ type Options struct {
 	Stopped func([]Tally) // called once, when no event moves any more, if it ever ran; may be nil
 }
 
-// Run runs a plan until ctx ends, which is an orderly stop (nil), or until it cannot go on (the reason). All that it started has
+// Run runs a plan until ctx ends, which is an orderly stop (nil), until every source is at its end and all is delivered, or until it
+// cannot go on (the reason). All that it started has
 // ended when it returns.
 func Run(ctx context.Context, o Options) error {
 	p, err := open(ctx, o)
@@ -96,7 +98,7 @@ func (p *process) run(caller context.Context) error {
 
 	reason := p.wait(ctx)
 	p.stopping.Store(true)
-	p.Logger.Info("stopping", "reason", reason, "shutdown_timeout", p.Plan.ShutdownTimeout.String())
+	p.Logger.Info("stopping", "reason", cmp.Or(reason, errDelivered), "shutdown_timeout", p.Plan.ShutdownTimeout.String())
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.Plan.ShutdownTimeout)
 	defer cancel()
 	// Attempts in flight and requests in flight get the same time, side by side: neither needs the other to end.
@@ -119,13 +121,17 @@ func (p *process) route(ctx context.Context) error {
 	return err
 }
 
-// wait returns why the process has to stop.
+var errDelivered = errors.New("every source is at its end and everything is delivered")
+
+// wait returns why the process has to stop; nil: it has done its work.
 func (p *process) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-p.events.failed:
 		return p.events.err()
+	case <-p.intake.ends.all:
+		return p.drain(ctx)
 	}
 }
 

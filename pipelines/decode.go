@@ -131,6 +131,10 @@ func (l *loader) decode(s *section, e entry, f *field, into reflect.Value) {
 			}
 			into = into.Elem()
 		}
+		if f.isWord(n) {
+			l.decodeWord(n, f, into)
+			return
+		}
 		l.fill(&section{title: s.below(e.key.text), key: e.key, node: n, shape: f.shape, up: s}, into)
 	case textsKind, templatesKind:
 		l.decodeList(n, f, into)

@@ -227,6 +227,8 @@ func defaultText(v reflect.Value, kind valueKind) string {
 	case templateKind:
 		t, _ := v.Interface().(rules.Template)
 		return t.String()
+	case sectionKind:
+		return defaultWord(v)
 	case textsKind:
 		return strings.Join(v.Interface().([]string), ", ")
 	case textKind, intKind, floatKind:

@@ -35,10 +35,14 @@ func (c *command) run(ctx context.Context) error {
 	if plan == nil {
 		return &exit{exitConfig, fmt.Errorf("%s cannot be run: %d to correct, nothing was started", c.config, report.Errors())}
 	}
+	out := c.out
+	if app.WritesOut(plan) {
+		out = c.err // standard output has the events and nothing else
+	}
 	tune()
 	return app.Run(ctx, app.Options{
 		Plan: plan, Logger: logger, Version: versionOf(),
-		Started: func(s app.Started) { say(c.out, "%s", banner(s)) },
+		Started: func(s app.Started) { say(out, "%s", banner(s)) },
 	})
 }
 
