@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -25,20 +26,36 @@ import (
 // exampleFiles are the configurations that people are told to use.
 func exampleFiles(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob("examples/*/pipelines.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no examples: %v", err)
+	files := []string{"pipelines.yaml"}
+	for _, pattern := range []string{"examples/*/pipelines.yaml", "examples/*/*/pipelines.yaml"} {
+		some, err := filepath.Glob(pattern)
+		if err != nil || len(some) == 0 {
+			t.Fatalf("no examples %s: %v", pattern, err)
+		}
+		files = append(files, some...)
 	}
-	return append(files, "pipelines.yaml")
+	return files
+}
+
+// exampleEnv is what examples tell to set.
+func exampleEnv(name string) (string, bool) {
+	value, ok := map[string]string{"HOST": "web-1"}[name]
+	return value, ok
+}
+
+// readmeOf is the page of an example, which may have several configurations in folders below its own.
+func readmeOf(file string) string {
+	parts := strings.Split(filepath.ToSlash(file), "/")
+	return filepath.Join(append(parts[:min(2, len(parts)-1)], "README.md")...)
 }
 
 // Every configuration that people are told to use has no fault and no warning, and every example says what it shows.
 func TestExamples(t *testing.T) {
 	for _, f := range exampleFiles(t) {
-		if _, report := app.Load(app.Source{Path: f}); report.Text() != "" {
+		if _, report := app.Load(app.Source{Path: f, Env: exampleEnv}); report.Text() != "" {
 			t.Errorf("%s:\n%s", f, report.Text())
 		}
-		if _, err := os.Stat(filepath.Join(filepath.Dir(f), "README.md")); err != nil {
+		if _, err := os.Stat(readmeOf(f)); err != nil {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
@@ -56,7 +73,7 @@ func TestTestsOfExamples(t *testing.T) {
 // runTests runs the tests of a configuration and returns how many there are.
 func runTests(t *testing.T, file string) int {
 	t.Helper()
-	plan, report := app.Load(app.Source{Path: file, Tests: true})
+	plan, report := app.Load(app.Source{Path: file, Env: exampleEnv, Tests: true})
 	if plan == nil {
 		t.Errorf("%s:\n%s", file, report.Text())
 		return 0
@@ -90,6 +107,25 @@ var examplesShow = map[string]shown{
 			{Pipeline: "orders", Received: 1}, {Pipeline: "orders", Sink: "archive", Delivered: 1},
 			{Pipeline: "orders", Sink: "review", Delivered: 1},
 			{Pipeline: "reviews", Received: 1}, {Pipeline: "reviews", Sink: "list", Delivered: 1},
+		},
+	},
+	"collect": {
+		printed: []string{"lines/archive  .millrace/dev/data/web-1/", "lines/errors  .millrace/dev/data/errors.ndjson ← "},
+		files: map[string]string{
+			"data/web-1/*.ndjson": `"source":"//web-1/logs/access.log" "id":"a1" "status":502`,
+			"data/errors.ndjson":  `"source":"//web-1/logs/access.log" "id":"a1" "status":502`,
+		},
+		tallies: []app.Tally{
+			{Pipeline: "lines", Received: 1}, {Pipeline: "lines", Sink: "archive", Delivered: 1}, {Pipeline: "lines", Sink: "errors", Delivered: 1},
+		},
+	},
+	"logs": {
+		printed: []string{"access-log/errors  .millrace/dev/data/errors-"},
+		files:   map[string]string{"data/errors-*.ndjson": `"type":"millrace.line" "path":"/page/10" "status":502 "seconds":0.012`},
+		never:   []string{"/page/1\"", "/page/20"},
+		tallies: []app.Tally{
+			{Pipeline: "access-log", Received: 3}, {Pipeline: "access-log", Sink: "errors", Delivered: 1},
+			{Pipeline: "access-log", Sink: "screen", Delivered: 3},
 		},
 	},
 	"email": {
@@ -129,8 +165,8 @@ func mailOf(sink, from, to, replyTo, subject string, lines ...string) string {
 func TestExamplesLive(t *testing.T) {
 	for _, f := range exampleFiles(t) {
 		folder := filepath.Dir(f)
-		if folder == "." {
-			continue // the first page's own file, which a test of the command runs at a terminal
+		if strings.Count(filepath.ToSlash(folder), "/") != 1 {
+			continue // the first page's own file, which a test of the command runs at a terminal, and what needs another Millrace
 		}
 		t.Run(filepath.Base(folder), func(t *testing.T) {
 			want, ok := examplesShow[filepath.Base(folder)]
@@ -139,6 +175,7 @@ func TestExamplesLive(t *testing.T) {
 			}
 			e := &liveExample{T: t}
 			e.begin(folder)
+			e.runAll()
 			e.postAll()
 			for _, text := range want.printed {
 				e.until("printed "+text, func() error {
@@ -234,10 +271,21 @@ func (e *liveExample) start() {
 	select {
 	case s := <-started:
 		e.console = s.Console
-		// Where somebody else took a port meanwhile, dev has another one.
-		e.ports = strings.NewReplacer("127.0.0.1:8080", regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(s.Webhooks[0].URL))
+		if len(s.Webhooks) > 0 { // where somebody else took a port meanwhile, dev has another one
+			e.ports = strings.NewReplacer("127.0.0.1:8080", regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(s.Webhooks[0].URL))
+		}
 	case err := <-e.ended:
 		e.Fatalf("it ended: %v\n%s", err, e.out.String())
+	}
+}
+
+// runAll runs the scripts that the README tells to run, as it tells.
+func (e *liveExample) runAll() {
+	e.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^sh (\w+\.sh) (\d+)$`).FindAllStringSubmatch(read(e.T, "README.md"), -1) {
+		if out, err := exec.CommandContext(e.Context(), "sh", m[1], m[2]).CombinedOutput(); err != nil {
+			e.Fatalf("%s: %v\n%s", m[0], err, out)
+		}
 	}
 }
 

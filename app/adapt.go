@@ -29,7 +29,7 @@ func (d *Dev) adapt(ctx context.Context, plan *Plan) error {
 		return err
 	}
 	d.own.moved(configured, plan.HTTP.Listen)
-	return nil
+	return d.moveSyslog(ctx, plan)
 }
 
 // ownWebhooks are the webhooks of this very process: what a sink posts to them reaches nobody else, so that one pipeline can

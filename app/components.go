@@ -10,6 +10,7 @@ import (
 	"github.com/millrace-run/millrace/sinks/storage"
 	"github.com/millrace-run/millrace/sources/file"
 	"github.com/millrace-run/millrace/sources/stdin"
+	"github.com/millrace-run/millrace/sources/syslog"
 	"github.com/millrace-run/millrace/sources/tail"
 	"github.com/millrace-run/millrace/sources/webhook"
 )
@@ -29,6 +30,7 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 	out := d.console()
 	newConsole := func(c console.Config) (*console.Sink, error) { return console.New(c, out) }
 	newTail := func(c tail.Config) (*tail.Source, error) { return tail.New(c, tail.Logger(logger)) }
+	newSyslog := func(c syslog.Config) (*syslog.Source, error) { return syslog.New(c, syslog.Logger(logger)) }
 	single := pipelines.Batch{Count: 1, Bytes: 1 << 20}
 	return pipelines.Types{
 		Sources: []pipelines.Type{
@@ -36,6 +38,7 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 			rereadable(component("file", "Files that are put into a folder, each record once.", file.Defaults, newFile)),
 			component("stdin", "Standard input, until its end.", stdin.Defaults, newStdin),
 			rereadable(component("tail", "The lines of files, each exactly once, as they are written and rotated.", tail.Defaults, newTail)),
+			component("syslog", "Messages of many machines over UDP, TCP and TLS, RFC 5424 and 3164.", syslog.Defaults, newSyslog),
 		},
 		Sinks: []pipelines.Type{
 			answers(http.StatusVerdict, batches(sink(component("http", "One request per event, or per batch.", http.Defaults, newHTTP), 16, single))),

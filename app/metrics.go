@@ -1,6 +1,8 @@
 package app
 
 import (
+	"slices"
+
 	"github.com/millrace-run/millrace/console"
 	"github.com/millrace-run/millrace/outbox"
 	"github.com/millrace-run/millrace/router"
@@ -9,7 +11,7 @@ import (
 
 // Metrics is what the router counts and how the outbox's room is used, in the console's form.
 func (i *instance) Metrics() []console.Metric {
-	out := families(append(append(i.router.Stats(), i.intake.stats()...), i.intake.fileStats()...))
+	out := families(slices.Concat(i.router.Stats(), i.intake.stats(), i.intake.fileStats(), i.intake.syslogStats()))
 	if i.events != nil && i.events.space != nil {
 		out = append(out, spaceMetrics(i.events.space())...)
 	}

@@ -1,7 +1,10 @@
 package rules
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,43 +13,72 @@ import (
 	"github.com/leodido/go-syslog/v4/rfc5424"
 )
 
-// syslogParser reads a message of RFC 5424, or of RFC 3164 where the version behind the priority is missing. A time of RFC 3164 has no
-// year: it gets the one that brings it nearest to when the event was received, and zone is its time zone.
+// syslogParser is the format syslog of a parse stage.
 func syslogParser(zone *time.Location) lineParser {
-	modern := &sync.Pool{New: func() any { return rfc5424.NewMachine() }}
-	old := &sync.Pool{New: func() any {
-		return rfc3164.NewMachine(rfc3164.WithLocaleTimezone(zone), rfc3164.WithRFC3339(), rfc3164.WithLenientDay(), rfc3164.WithSecondFractions(),
-			rfc3164.WithEmbeddedNewlines())
-	}}
+	r := newSyslogReader(zone)
 	return func(line string, s *Subject, into *record) error {
-		if isModern(line) {
-			m, err := parseWith(modern, line)
-			if err != nil {
-				return fault("not a syslog message of RFC 5424: %v", err)
-			}
-			message := m.(*rfc5424.SyslogMessage)
-			addSyslog(into, &message.Base)
-			addStructured(into, message.StructuredData)
-			return nil
-		}
-		m, err := parseWith(old, line)
-		if err != nil {
-			return fault("not a syslog message of RFC 3164: %v", err)
-		}
-		base := &m.(*rfc3164.SyslogMessage).Base
-		if t := base.Timestamp; t != nil && t.Year() == 0 {
-			*t = nearestYear(*t, s.Event.Received)
-		}
-		addSyslog(into, base)
-		return nil
+		_, err := r.read(line, s.Event.Received, into)
+		return err
 	}
 }
 
-// parseWith parses with a machine, which serves one message at a time.
-func parseWith(pool *sync.Pool, line string) (syslog.Message, error) {
-	m := pool.Get().(syslog.Machine)
-	defer pool.Put(m)
-	return m.Parse(bytesOf(line))
+// syslogReader reads messages of RFC 5424, or of RFC 3164 where the version behind the priority is missing. A time of RFC 3164 has no
+// year: it gets the one that brings it nearest to when the message was received, and zone is its time zone. It is safe for concurrent use.
+type syslogReader struct{ modern, old sync.Pool }
+
+func newSyslogReader(zone *time.Location) *syslogReader {
+	r := &syslogReader{}
+	r.modern.New = func() any { return rfc5424.NewMachine() }
+	r.old.New = func() any {
+		return rfc3164.NewMachine(rfc3164.WithLocaleTimezone(zone), rfc3164.WithRFC3339(), rfc3164.WithLenientDay(), rfc3164.WithSecondFractions(),
+			rfc3164.WithEmbeddedNewlines())
+	}
+	return r
+}
+
+// read adds the members of a message, and returns what both formats have.
+func (r *syslogReader) read(line string, received time.Time, into *record) (*syslog.Base, error) {
+	if isModern(line) {
+		m, err := parseWith(&r.modern, line)
+		if err != nil {
+			return nil, fault("not a syslog message of RFC 5424: %v", err)
+		}
+		message := m.(*rfc5424.SyslogMessage)
+		if message.Message != nil { // the mark only says that the text is UTF-8
+			*message.Message = strings.TrimPrefix(*message.Message, "\ufeff")
+		}
+		addSyslog(into, &message.Base)
+		addStructured(into, message.StructuredData)
+		return &message.Base, nil
+	}
+	m, err := parseWith(&r.old, line)
+	if err != nil {
+		return nil, fault("not a syslog message of RFC 3164: %v", err)
+	}
+	base := &m.(*rfc3164.SyslogMessage).Base
+	if t := base.Timestamp; t != nil && t.Year() == 0 {
+		*t = nearestYear(*t, received)
+	}
+	addSyslog(into, base)
+	return base, nil
+}
+
+// parseWith parses with a machine, which serves one message at a time. The machines are generated, and what they read comes from
+// anybody: one that fails must not end the process, so that a panic is an error of the message, and its machine is not used again.
+func parseWith(pool *sync.Pool, line string) (m syslog.Message, err error) {
+	machine := pool.Get().(syslog.Machine)
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("the parser failed: %v", p)
+			return
+		}
+		pool.Put(machine)
+	}()
+	m, err = machine.Parse(bytesOf(line))
+	if err == nil && m == nil { // of a message of RFC 3164 that ends too early
+		return nil, errors.New("it ends before its time and text")
+	}
+	return m, err
 }
 
 // isModern says whether a version follows the priority, as in <34>1 and a space.

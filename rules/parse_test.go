@@ -84,6 +84,7 @@ func TestParse(t *testing.T) {
 				`"proc_id":"7","msg_id":null,"message":"denied"}`},
 		{ParseOptions{Format: "syslog"}, `hello`, "not a syslog message of RFC 3164"},
 		{ParseOptions{Format: "syslog"}, `<34>1 x`, "not a syslog message of RFC 5424"},
+		{ParseOptions{Format: "syslog"}, `<0>0`, "it ends before its time and text"},
 	} {
 		ev := line(c.in)
 		keep, _, err := mustParse(t, c.options).Apply(ev)
