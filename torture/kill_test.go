@@ -67,6 +67,7 @@ func TestKill(t *testing.T) {
 	p.eventually(30*time.Second, "every order is everywhere", func() bool {
 		return len(payments.missing(acked, large))+len(audit.missing(acked, positive)) == 0
 	})
+	archived(t, p, acked)
 	r.signal(syscall.SIGTERM)
 	if code := r.code(4 * time.Second); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, r.output)
@@ -85,6 +86,20 @@ func TestKill(t *testing.T) {
 func archiveAfterKill(t *testing.T, p *place) map[string]int {
 	t.Helper()
 	return archiveLines(t, filepath.Join(p.dir, "data/orders.ndjson"), true)
+}
+
+// archived waits until the archive has every order that it must have: it is another sink, and may come later than the others.
+func archived(t *testing.T, p *place, acked map[string]int) {
+	t.Helper()
+	p.eventually(20*time.Second, "every order is in the archive", func() bool {
+		got := archiveAfterKill(t, p)
+		for id, total := range acked {
+			if total > 0 && got[id] == 0 {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // checkArchive: each acknowledged order that the filter lets through is in the file once, and nothing is in it twice.

@@ -43,6 +43,7 @@ func TestTerminate(t *testing.T) {
 	t.Logf("%d orders acknowledged, slowest stop %v", len(all), slowest)
 	r, _ := p.start()
 	p.eventually(20*time.Second, "every order arrived", func() bool { return len(audit.missing(all, positive)) == 0 })
+	archived(t, p, all)
 	r.signal(syscall.SIGTERM)
 	r.code(4 * time.Second)
 	checkArchive(t, p, all)

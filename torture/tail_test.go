@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,17 +40,20 @@ func TestTail(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			written := make(chan error, 1)
-			// A file that is rotated out of the pattern twice while the program is down is not found: no rotation follows so soon.
-			go func() { written <- accessLog(ctx, filepath.Join(p.dir, "logs"), lines, rotations, 4*time.Second) }()
+			// A file that is made and rotated out of the pattern while the program is down is not found: it is down between rotations.
+			var up sync.Mutex
+			go func() { written <- accessLog(ctx, &up, filepath.Join(p.dir, "logs"), lines, rotations, 4*time.Second) }()
 			live := 0
 			for range kills {
 				before := len(errorLines(t, p, true))
 				<-time.After(time.Duration(200+rand.IntN(400)) * time.Millisecond)
+				up.Lock()
 				r.kill()
 				if len(errorLines(t, p, true)) > before {
 					live++
 				}
 				r, _ = p.start()
+				up.Unlock()
 			}
 			if err := <-written; err != nil {
 				t.Fatal(err)
@@ -78,7 +82,7 @@ func TestTail(t *testing.T) {
 }
 
 // accessLog writes numbered lines in pieces that end anywhere, and renames the log now and then. Every tenth is an error.
-func accessLog(ctx context.Context, folder string, lines, rotations int, takes time.Duration) error {
+func accessLog(ctx context.Context, up sync.Locker, folder string, lines, rotations int, takes time.Duration) error {
 	path := filepath.Join(folder, "access.log")
 	var pending bytes.Buffer
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -91,7 +95,9 @@ func accessLog(ctx context.Context, folder string, lines, rotations int, takes t
 		fmt.Fprintf(&pending, `127.0.0.1 - - "GET /%d HTTP/1.1" %d`+"\n", i, status)
 		if rotate := i%(lines/rotations) == lines/rotations-1; rotate {
 			if _, err = f.Write(pending.Bytes()); err == nil {
+				up.Lock()
 				err = rotated(f, path, i)
+				up.Unlock()
 			}
 			pending.Reset()
 			if err == nil {
