@@ -193,5 +193,6 @@ func (t *tallies) add(some []Tally) {
 		t.all[k].Duplicates += s.Duplicates
 		t.all[k].Delivered += s.Delivered
 		t.all[k].DeadLetters += s.DeadLetters
+		t.all[k].Lost += s.Lost
 	}
 }

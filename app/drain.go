@@ -67,9 +67,9 @@ func (p *process) drain(ctx context.Context) error {
 		case <-ctx.Done():
 			release()
 			return context.Cause(ctx)
-		case <-p.events.failed:
+		case <-p.flows.failed():
 			release()
-			return p.events.err()
+			return p.flows.err()
 		}
 	}
 }

@@ -17,6 +17,7 @@ type eventLog struct {
 	failed <-chan struct{}     // closed when it can no longer keep its promise; nil: that cannot happen
 	err    func() error        // why; nil while it has not failed
 	space  func() outbox.Space // nil: it has no file
+	memory *engine.Engine      // nil: it has a file
 	data   string              // where the events are, for people
 }
 
@@ -26,10 +27,10 @@ type statusLog interface {
 	Status(ctx context.Context) ([]event.SubscriptionStatus, error)
 }
 
-// openLog opens what the plan names as its outbox. logger may be nil.
-func openLog(ctx context.Context, plan *Plan, logger *slog.Logger) (*eventLog, error) {
+// openOutbox opens what the plan names as its outbox. logger may be nil.
+func openOutbox(ctx context.Context, plan *Plan, logger *slog.Logger) (*eventLog, error) {
 	if plan.Outbox.Memory != nil {
-		return openMemory(logger)
+		return openMemory(engine.Options{Logger: logger})
 	}
 	s := plan.Outbox.SQLite
 	o, err := outbox.Open(ctx, outbox.Options{
@@ -41,10 +42,12 @@ func openLog(ctx context.Context, plan *Plan, logger *slog.Logger) (*eventLog, e
 	return &eventLog{statusLog: o, close: o.Close, failed: o.Failed(), err: o.Err, space: o.Space, data: s.Path}, nil
 }
 
-func openMemory(logger *slog.Logger) (*eventLog, error) {
-	e, err := engine.NewMemory(engine.Options{Logger: logger})
+func openMemory(o engine.Options) (*eventLog, error) {
+	e, err := engine.NewMemory(o)
 	if err != nil {
 		return nil, err
 	}
-	return &eventLog{statusLog: e, close: e.Close, err: func() error { return nil }, data: "in memory only; what is pending at the end is lost"}, nil
+	return &eventLog{
+		statusLog: e, close: e.Close, err: func() error { return nil }, memory: e, data: "in memory only; what is pending at the end is lost",
+	}, nil
 }

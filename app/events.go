@@ -21,16 +21,25 @@ type eventFinder interface {
 	Standings(ctx context.Context, topic string, o event.Offset) ([]event.Standing, error)
 }
 
+// finderOf is what finds events in a log. Of several logs only the outbox can, which is the first.
+func finderOf(log keptLog) (eventFinder, bool) {
+	switch l := log.(type) {
+	case *eventLog:
+		f, ok := l.statusLog.(eventFinder)
+		return f, ok
+	case joined:
+		return finderOf(l[0].eventLog)
+	}
+	f, ok := log.(eventFinder)
+	return f, ok
+}
+
 var errNoFinder = fmt.Errorf("events that are in memory only cannot be found by their ids: %w", errors.ErrUnsupported)
 
 // Events finds the events with an id, at most limit (0: all), and says how each stands with every sink. What cannot be read is said
 // with the others, and an error only when there is nothing else to say.
 func (l letters) Events(ctx context.Context, id string, limit int) ([]Place, error) {
-	log := l.log
-	if e, ok := log.(*eventLog); ok {
-		log = e.statusLog
-	}
-	finder, ok := log.(eventFinder)
+	finder, ok := finderOf(l.log)
 	if !ok {
 		return nil, errNoFinder
 	}

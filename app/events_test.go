@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/millrace-run/millrace/brokers/engine"
 	"github.com/millrace-run/millrace/console"
 	"github.com/millrace-run/millrace/event"
 )
@@ -81,7 +82,7 @@ func TestEventsWithFaults(t *testing.T) {
 	if places, err := (letters{log: finding{}}).Events(t.Context(), "o-1", 10); err != nil || len(places) != 0 {
 		t.Errorf("%+v, %v", places, err)
 	}
-	memory, err := openMemory(nil)
+	memory, err := openMemory(engine.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func TestDeadLettersAreDescribed(t *testing.T) {
 	got, err := letters{dead(2), twoSinks}.DeadLetters(t.Context(), Query{After: 1})
 	want := []DeadLetter{{
 		ID: 2, EventID: "o-1", Pipeline: "orders", Sink: "warehouse", Reason: "permanent", Status: 422, LastError: "no", Attempts: 2,
-		LastAt: new(time.Unix(1, 0).UTC()),
+		LastAt: new(time.Unix(1, 0).UTC()), Durable: true,
 	}}
 	if err != nil || !cmp.Equal(want, got) {
 		t.Errorf("%v %s", err, cmp.Diff(want, got))

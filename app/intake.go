@@ -74,9 +74,19 @@ func (in *intake) handler() http.Handler { return in.mux }
 // headerBytes is for http.Server, which adds 4 KiB of its own to it.
 func (in *intake) headerBytes() int { return in.mux.MaxHeaderBytes() }
 
-// start runs every source until ctx ends; done knows them.
-func (in *intake) start(ctx context.Context, r *router.Router, logger *slog.Logger, done *sync.WaitGroup) {
+// tell makes the webhooks say what their yes is worth where the log of their pipeline does not outlive the process.
+func (in *intake) tell(all flows) {
 	for _, s := range in.sources {
+		if h, ok := s.value.(*hook); ok && !all.of(s.pipeline).Can().Durable {
+			h.Volatile()
+		}
+	}
+}
+
+// start runs every source until ctx ends; done knows them.
+func (in *intake) start(ctx context.Context, all flows, logger *slog.Logger, done *sync.WaitGroup) {
+	for _, s := range in.sources {
+		r := all.of(s.pipeline).router
 		emit := r.Emit(s.pipeline)
 		log := logger.With("pipeline", s.pipeline)
 		done.Go(func() {

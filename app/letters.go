@@ -27,7 +27,7 @@ func Reasons() []string { return console.Reasons() }
 
 // letters shows the dead letters of a log in the words of a plan.
 type letters struct {
-	log  statusLog
+	log  keptLog
 	plan *pipelines.Plan
 }
 
@@ -48,6 +48,7 @@ func (l letters) DeadLetters(ctx context.Context, q Query) ([]DeadLetter, error)
 		}
 		for i := range page {
 			d := describe(&page[i], q.Event)
+			d.Durable = l.durable(d.ID)
 			if q.Pipeline != "" && d.Pipeline != q.Pipeline || q.Sink != "" && d.Sink != q.Sink {
 				continue
 			}
@@ -61,6 +62,9 @@ func (l letters) DeadLetters(ctx context.Context, q Query) ([]DeadLetter, error)
 		ask.After = page[len(page)-1].ID
 	}
 }
+
+// durable says whether the dead letter with this id survives the process.
+func (l letters) durable(id int64) bool { return l.plan.Outbox.Memory == nil && id <= memoryLetters }
 
 // describe turns a row of the log into what people see. A subscription is named after its pipeline and its sink.
 func describe(d *event.DeadLetter, whole bool) DeadLetter {

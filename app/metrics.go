@@ -3,30 +3,63 @@ package app
 import (
 	"slices"
 
+	"github.com/millrace-run/millrace/brokers/engine"
 	"github.com/millrace-run/millrace/console"
 	"github.com/millrace-run/millrace/outbox"
 	"github.com/millrace-run/millrace/router"
 	"github.com/millrace-run/millrace/sources/tail"
 )
 
-// Metrics is what the router counts and how the outbox's room is used, in the console's form.
+// Metrics is what the routers count and how the room of the logs is used, in the console's form.
 func (i *instance) Metrics() []console.Metric {
-	out := families(slices.Concat(i.router.Stats(), i.intake.stats(), i.intake.fileStats(), i.intake.syslogStats()))
-	if i.events != nil && i.events.space != nil {
-		out = append(out, spaceMetrics(i.events.space())...)
+	out := families(slices.Concat(i.flows.stats(i.plan), i.intake.stats(), i.intake.fileStats(), i.intake.syslogStats()))
+	out = append(out, i.flows.durability(i.plan))
+	for _, f := range i.flows {
+		if f.space != nil {
+			out = append(out, spaceMetrics(f.space())...)
+		}
+		if f.memory != nil {
+			out = append(out, roomMetrics(f.memory.Room())...)
+		}
 	}
 	return out
 }
 
-func spaceMetrics(s outbox.Space) []console.Metric {
-	one := func(name, help string, counter bool, value int64) console.Metric {
-		return console.Metric{Name: name, Help: help, Counter: counter, Samples: []console.Sample{{Value: float64(value)}}}
+// durability says which pipelines lose what is pending when the process ends.
+func (all flows) durability(plan *Plan) console.Metric {
+	m := console.Metric{Name: "millrace_pipeline_durable", Labels: []string{"pipeline"},
+		Help: "1 where accepted events are on disk, 0 where they are in memory only."}
+	for _, p := range plan.Pipelines {
+		s := console.Sample{Labels: []string{p.Name}, Value: 1}
+		if f := all.of(p.Name); f == nil || !f.Can().Durable {
+			s.Value = 0
+		}
+		m.Samples = append(m.Samples, s)
 	}
+	return m
+}
+
+func roomMetrics(r engine.Room) []console.Metric {
 	return []console.Metric{
-		one("millrace_outbox_used_bytes", "Bytes of the outbox's file in use, of max_size.", false, s.Used),
-		one("millrace_outbox_max_bytes", "The outbox's max_size; appends are refused at nine tenths of it.", false, s.MaxSize),
-		one("millrace_outbox_history_bytes", "Bytes of events that all subscriptions have settled and retention still keeps.", false, s.History),
-		one("millrace_events_purged_total", "Settled events that retention took from the outbox.", true, s.Purged),
+		single("millrace_memory_used_bytes", "Bytes of events in memory only that not every sink is done with.", false, r.Bytes),
+		single("millrace_memory_max_bytes", "The bound of them; sources are refused, or wait, at nine tenths of it.", false, r.MaxBytes),
+		single("millrace_memory_events", "Events in memory only that not every sink is done with.", false, int64(r.Events)),
+		single("millrace_memory_max_events", "The bound of them; sources are refused, or wait, at nine tenths of it.", false, int64(r.MaxEvents)),
+		single("millrace_memory_dead_letters_forgotten_total", "Dead letters in memory only that made room for newer ones.", true, r.Forgotten),
+	}
+}
+
+// single is a metric with one sample.
+func single(name, help string, counter bool, value int64) console.Metric {
+	return console.Metric{Name: name, Help: help, Counter: counter, Samples: []console.Sample{{Value: float64(value)}}}
+}
+
+func spaceMetrics(s outbox.Space) []console.Metric {
+	return []console.Metric{
+		single("millrace_outbox_used_bytes", "Bytes of the outbox's file in use, of max_size.", false, s.Used),
+		single("millrace_outbox_max_bytes", "The outbox's max_size; appends are refused at nine tenths of it.", false, s.MaxSize),
+		single("millrace_outbox_history_bytes", "Bytes of events that all subscriptions have settled and retention still keeps.", false, s.History),
+		single("millrace_events_purged_total", "Settled events that retention took from the outbox.", true, s.Purged),
 	}
 }
 

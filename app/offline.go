@@ -31,11 +31,15 @@ func OpenOffline(ctx context.Context, plan *Plan) (*Offline, error) {
 	if plan.Outbox.SQLite == nil {
 		return nil, &UnreachableError{errors.New("the outbox was in the memory of a process that does not run")}
 	}
+	own := part(plan, false)
+	if len(own.Pipelines) == 0 {
+		return nil, &UnreachableError{errors.New("all pipelines have delivery: at_most_once: their events were in the memory of a process that does not run")}
+	}
 	path := plan.Outbox.SQLite.Path
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, &UnreachableError{fmt.Errorf("there is no outbox at %s: start Millrace first, or go to the folder where it runs", path)}
 	}
-	e, err := openLog(ctx, plan, nil)
+	e, err := openOutbox(ctx, plan, nil)
 	var locked *outbox.LockedError
 	switch {
 	case errors.As(err, &locked):
@@ -43,7 +47,7 @@ func OpenOffline(ctx context.Context, plan *Plan) (*Offline, error) {
 	case err != nil:
 		return nil, err
 	}
-	return &Offline{letters{e, plan}, e}, nil
+	return &Offline{letters{e, own}, e}, nil
 }
 
 // Close gives the outbox back.

@@ -3,11 +3,15 @@ package app
 import (
 	"fmt"
 	"strings"
+
+	"github.com/millrace-run/millrace/pipelines"
 )
 
 // Outline says in a line for each pipeline what it does, such as
 //
 //	orders: webhook /orders → filter, set → archive (storage), warehouse (http)
+//
+// and of one whose events are in memory only, that they are.
 func Outline(plan *Plan) []string {
 	lines := make([]string, len(plan.Pipelines))
 	for i, p := range plan.Pipelines {
@@ -27,6 +31,9 @@ func Outline(plan *Plan) []string {
 		}
 		steps = append(steps, strings.Join(sinks, ", "))
 		lines[i] = p.Name + ": " + strings.Join(steps, " → ")
+		if p.Delivery == pipelines.AtMostOnce {
+			lines[i] += ", at_most_once: in memory only"
+		}
 	}
 	return lines
 }

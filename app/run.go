@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace-run/millrace/brokers/engine"
 	"github.com/millrace-run/millrace/console"
-	"github.com/millrace-run/millrace/router"
 )
 
 // Options are what a run needs. Plan and Logger must be set.
@@ -46,10 +46,10 @@ type process struct {
 }
 
 // open takes the outbox and the ports, in this order, so that a second start beside a running one hears who holds the outbox.
-// The router is configured last: a start that fails changes nothing in the outbox.
+// The routers are configured last: a start that fails changes nothing in the outbox.
 func open(ctx context.Context, o Options) (_ *process, err error) {
 	p := &process{Options: o, instance: &instance{}}
-	if p.events, err = openLog(ctx, o.Plan, o.Logger); err != nil {
+	if p.flows, err = openFlows(ctx, o.Plan, o.Logger); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -57,11 +57,11 @@ func open(ctx context.Context, o Options) (_ *process, err error) {
 			err = errors.Join(err, p.closeAll(ctx))
 		}
 	}()
-	p.letters = letters{p.events, o.Plan}
-	p.router = router.New(o.Plan, p.events, router.Options{Logger: o.Logger})
+	p.letters = letters{p.flows.kept(), o.Plan}
 	if p.intake, err = newIntake(o.Plan, o.Logger); err != nil {
 		return nil, err
 	}
+	p.intake.tell(p.flows)
 	// The loader says so with the place in the file; here it is what the console's safety rests on.
 	if err = console.CheckListen(o.Plan.Admin.Listen); err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
@@ -74,7 +74,7 @@ func open(ctx context.Context, o Options) (_ *process, err error) {
 			return nil, err
 		}
 	}
-	return p, p.router.Configure(ctx)
+	return p, p.flows.configure(ctx)
 }
 
 // run starts against the flow of events, so that whatever takes one has somebody behind it: router, sources, webhooks. The
@@ -87,8 +87,8 @@ func (p *process) run(caller context.Context) error {
 	sourcing, stopSources := context.WithCancel(context.WithoutCancel(ctx))
 	var routed, sourced sync.WaitGroup
 	p.admin.serve(p.console(), adminHeaderBytes, p.Logger, fail)
-	routed.Go(func() { fail(p.route(routing)) })
-	p.intake.start(sourcing, p.router, p.Logger, &sourced)
+	routed.Go(func() { p.flows.run(routing, fail) })
+	p.intake.start(sourcing, p.flows, p.Logger, &sourced)
 	if p.webhooks != nil {
 		p.webhooks.serve(p.intake.handler(), p.intake.headerBytes(), p.Logger, fail)
 	}
@@ -112,15 +112,6 @@ func (p *process) run(caller context.Context) error {
 	return p.end(caller, reason)
 }
 
-// route runs the router, which ends by itself only when something is wrong.
-func (p *process) route(ctx context.Context) error {
-	err := p.router.Run(ctx)
-	if err == nil && ctx.Err() == nil {
-		err = errors.New("the router ended without being asked to")
-	}
-	return err
-}
-
 var errDelivered = errors.New("every source is at its end and everything is delivered")
 
 // wait returns why the process has to stop; nil: it has done its work.
@@ -128,8 +119,8 @@ func (p *process) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-p.events.failed:
-		return p.events.err()
+	case <-p.flows.failed():
+		return p.flows.err()
 	case <-p.intake.ends.all:
 		return p.drain(ctx)
 	}
@@ -138,10 +129,12 @@ func (p *process) wait(ctx context.Context) error {
 // end closes what is left. A stop that the caller asked for is no error, unless the outbox failed meanwhile: the reason of a
 // failed outbox comes before what it made others say.
 func (p *process) end(caller context.Context, reason error) error {
+	lost := p.flows.lost()
+	p.tellLost(lost)
 	if p.Stopped != nil {
-		p.Stopped(tally(p.router.Stats()))
+		p.Stopped(tally(p.flows.stats(p.Plan), lost))
 	}
-	failed := p.events.err()
+	failed := p.flows.err()
 	closed := p.closeAll(caller)
 	switch {
 	case failed != nil:
@@ -152,8 +145,17 @@ func (p *process) end(caller context.Context, reason error) error {
 	if err := errors.Join(reason, closed); err != nil {
 		return err
 	}
-	p.Logger.Info("stopped; the outbox is closed")
+	p.Logger.Info(p.flows.farewell())
 	return nil
+}
+
+// tellLost says of each pipeline what the end of the process takes with it.
+func (p *process) tellLost(lost map[string]engine.Held) {
+	for _, pipeline := range p.Plan.Pipelines {
+		if l, ok := lost[pipeline.Name]; ok {
+			p.Logger.Warn("events that were in memory only are lost", "pipeline", pipeline.Name, "events", l.Events, "dead_letters", l.Dead)
+		}
+	}
 }
 
 // closeAll closes what is open, the outbox last, whether or not ctx has ended.
@@ -166,7 +168,7 @@ func (p *process) closeAll(ctx context.Context) error {
 			s.stop(now)
 		}
 	}
-	return p.events.close()
+	return p.flows.close()
 }
 
 const (

@@ -14,6 +14,7 @@ type Started struct {
 	Webhooks []Webhook // in the order of the plan
 	Console  string    // the URL of the admin listener
 	Data     string    // where the events are kept
+	Outbox   bool      // there is an outbox on disk
 }
 
 // Webhook is where a pipeline takes events, and what may be sent there.
@@ -30,7 +31,7 @@ func (p *process) announce(ctx context.Context) {
 	if p.Started == nil || ctx.Err() != nil {
 		return
 	}
-	s := Started{Console: "http://" + reachable(p.admin.address()) + "/", Data: p.events.data}
+	s := Started{Console: "http://" + reachable(p.admin.address()) + "/", Data: p.flows.data(), Outbox: p.flows[0].memory == nil}
 	for _, pipeline := range p.Plan.Pipelines {
 		if h, ok := pipeline.Source.Value.(*hook); ok {
 			kind, example := h.example()

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/millrace-run/millrace/console"
@@ -19,16 +21,34 @@ func SelectSubscriptions(all []Subscription, pipeline, sink string) []Subscripti
 
 // Subscriptions says how the subscriptions stand, and which of the sinks take nothing at present.
 func (i *instance) Subscriptions(ctx context.Context) ([]Subscription, error) {
-	return standing(ctx, i.events, console.StateRunning, exceptional(i.router.Stats()))
+	var all []Subscription
+	for _, f := range i.flows {
+		some, err := standing(ctx, f, console.StateRunning, exceptional(f.router.Stats()))
+		if err != nil {
+			return nil, err
+		}
+		for k := range some {
+			some[k].Durable = f.memory == nil
+		}
+		all = append(all, some...)
+	}
+	slices.SortStableFunc(all, func(a, b Subscription) int {
+		return cmp.Or(strings.Compare(a.Pipeline, b.Pipeline), strings.Compare(a.Sink, b.Sink))
+	})
+	return all, nil
 }
 
 // Subscriptions says how the subscriptions stand while nothing runs.
 func (o *Offline) Subscriptions(ctx context.Context) ([]Subscription, error) {
-	return standing(ctx, o.events, console.StateStopped, nil)
+	all, err := standing(ctx, o.events, console.StateStopped, nil)
+	for k := range all {
+		all[k].Durable = true // only what is on disk is there without a process
+	}
+	return all, err
 }
 
 // standing turns what a log says into what people see. states has those that are not as usual, by their names.
-func standing(ctx context.Context, log statusLog, usual string, states map[string]string) ([]Subscription, error) {
+func standing(ctx context.Context, log keptLog, usual string, states map[string]string) ([]Subscription, error) {
 	all, err := log.Status(ctx)
 	if err != nil {
 		return nil, err
@@ -82,14 +102,5 @@ func exceptional(all []router.Metric) map[string]string {
 }
 
 func subscriptionOf(labels []router.Label) string {
-	var pipeline, sink string
-	for _, l := range labels {
-		switch l.Name {
-		case "pipeline":
-			pipeline = l.Value
-		case "sink":
-			sink = l.Value
-		}
-	}
-	return router.SubscriptionName(pipeline, sink)
+	return router.SubscriptionName(labelOf(labels, "pipeline"), labelOf(labels, "sink"))
 }

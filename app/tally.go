@@ -1,6 +1,9 @@
 package app
 
-import "github.com/millrace-run/millrace/router"
+import (
+	"github.com/millrace-run/millrace/brokers/engine"
+	"github.com/millrace-run/millrace/router"
+)
 
 // Tally is what a run did for a pipeline, or for one of its sinks.
 type Tally struct {
@@ -8,11 +11,12 @@ type Tally struct {
 	Received       int    // events; of the pipeline only
 	Duplicates     int    // events that were left out; of the pipeline only
 	Delivered      int    // events; of a sink only
+	Lost           int    // events that were in memory only and not settled at the end; of the pipeline only
 	DeadLetters    int    // that were made; of the pipeline, those of its stages
 }
 
-// tally adds up the router's counters, in the order of the plan.
-func tally(stats []router.Metric) []Tally {
+// tally adds up the routers' counters, in the order of the plan, with what was lost of each pipeline.
+func tally(stats []router.Metric, lost map[string]engine.Held) []Tally {
 	var all []Tally
 	at := map[SinkName]int{}
 	for _, m := range stats {
@@ -26,6 +30,9 @@ func tally(stats []router.Metric) []Tally {
 			k = len(all)
 			at[name] = k
 			all = append(all, Tally{Pipeline: name.Pipeline, Sink: name.Sink})
+			if name.Sink == "" {
+				all[k].Lost = lost[name.Pipeline].Events
+			}
 		}
 		switch {
 		case m.Name == "millrace_events_received_total":

@@ -68,6 +68,7 @@ type DeadLetter struct {
 	Attempts  int        `json:"attempts"` // all, counted or not
 	FirstAt   *time.Time `json:"first_at"` // UTC; null when there was no attempt
 	LastAt    *time.Time `json:"last_at"`
+	Durable   bool       `json:"durable"` // false: it is in memory only and gone when the process ends
 
 	// Event and Answer are there only when they were asked for.
 	Event  json.RawMessage `json:"event,omitempty"`  // a structured CloudEvent; null when it cannot be read any more

@@ -132,7 +132,7 @@ func TestMetrics(t *testing.T) {
 func TestDeadLettersAsTheContractHasThem(t *testing.T) {
 	_, body := ask(t, &instance{letters: oneLetter}, "GET", "/api/v1/dead-letters", "")
 	want := `[{"id":7,"event_id":"o-1","pipeline":"orders","sink":"payments","stage":"","reason":"permanent","status":422,` +
-		`"last_error":"422 Unprocessable","attempts":2,"first_at":"2026-05-01T10:00:00Z","last_at":"2026-05-01T10:00:01Z"}]` + "\n"
+		`"last_error":"422 Unprocessable","attempts":2,"first_at":"2026-05-01T10:00:00Z","last_at":"2026-05-01T10:00:01Z","durable":false}]` + "\n"
 	if d := cmp.Diff(want, body); d != "" {
 		t.Error(d)
 	}

@@ -20,6 +20,7 @@ type Subscription struct {
 	Pinned      int64      `json:"pinned_bytes"` // what it keeps in the outbox from being purged
 	Cursor      int64      `json:"cursor"`       // the offset up to which all is settled
 	Head        int64      `json:"head"`         // the last offset there is for it
+	Durable     bool       `json:"durable"`      // false: what waits is in memory only and lost when the process ends
 }
 
 // The states of a subscription.

@@ -9,7 +9,7 @@ import (
 )
 
 func pipelineDefaults() pipelineKeys {
-	return pipelineKeys{Unmatched: "drop", Delivery: "at_least_once", Store: "needed"}
+	return pipelineKeys{Unmatched: "drop", Delivery: string(AtLeastOnce), Store: "needed"}
 }
 
 func dedupeDefaults() Dedupe { return Dedupe{Window: 24 * time.Hour, MaxKeys: 1_000_000} }
@@ -75,12 +75,12 @@ func (l *loader) pipeline(s *section) *Pipeline {
 	if !l.fill(s, reflect.ValueOf(&keys).Elem()) {
 		return nil
 	}
-	p := &Pipeline{Name: s.key.text, Description: keys.Description, Place: s.key.at, Strict: keys.Strict}
+	p := &Pipeline{Name: s.key.text, Description: keys.Description, Place: s.key.at, Strict: keys.Strict, Delivery: Delivery(keys.Delivery)}
 	if e, ok := s.node.find("dedupe"); ok {
 		p.Dedupe = l.dedupe(s, e)
 	}
 	if e, ok := s.node.find("source"); ok {
-		p.Source = l.source(s, e)
+		p.Source = l.source(s, e, p.Delivery)
 	}
 	if e, ok := s.node.find("stages"); ok {
 		p.Stages = l.stages(s, e)
@@ -121,7 +121,7 @@ func isConstant(text string) bool {
 	return text == "nil" || n > 1 && strings.ContainsRune("\"'`", rune(text[0])) && strings.IndexByte(text[1:], text[0]) == n-2
 }
 
-func (l *loader) source(pipeline *section, e entry) Component {
+func (l *loader) source(pipeline *section, e entry, d Delivery) Component {
 	f, _ := pipeline.shape.field("source")
 	s := &section{title: "the source of " + pipeline.title, key: e.key, node: e.value, shape: f.shape, up: pipeline}
 	if !l.isSection(s) {
@@ -132,7 +132,27 @@ func (l *loader) source(pipeline *section, e entry) Component {
 	if !ok {
 		return Component{}
 	}
-	return l.build(l.o.Types.Sources, s, chosen)
+	row, _ := typeOf(l.o.Types.Sources, chosen.key.text)
+	if d == AtMostOnce && row.Rereadable {
+		row.Build = forgetting(row)
+	}
+	return l.build([]Type{row}, s, chosen)
+}
+
+// forgetting asks a source that can be read again whether it can begin anew at every start. One that is not asked would deliver
+// again what it delivered before, which is what at_most_once is not for.
+func forgetting(row Type) func(Decode) (any, error) {
+	return func(decode Decode) (any, error) {
+		value, err := row.Build(decode)
+		if err != nil {
+			return value, err
+		}
+		if f, ok := value.(Forgetting); ok {
+			return value, f.Forgets()
+		}
+		return value, fmt.Errorf("a source of type %s needs the outbox to remember what it has read, and delivery: %s keeps nothing; "+
+			"remove delivery", row.Name, AtMostOnce)
+	}
 }
 
 func (l *loader) sinks(pipeline *section, e entry) []*Sink {

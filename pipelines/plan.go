@@ -60,11 +60,26 @@ type Pipeline struct {
 	Source      Component
 	Stages      []Stage
 	Sinks       []*Sink
-	PushDown    int     // how many of the stages run before an event is stored
-	Strict      bool    // a missing field is an error
+	PushDown    int  // how many of the stages run before an event is stored
+	Strict      bool // a missing field is an error
+	Delivery    Delivery
 	Dedupe      *Dedupe // nil takes every event
 	Tests       []*Test
 }
+
+// Delivery is what holds for the accepted events of a pipeline. The zero value is AtLeastOnce.
+type Delivery string
+
+// The values of delivery.
+const (
+	AtLeastOnce Delivery = "at_least_once" // they are in the outbox until they are settled
+	AtMostOnce  Delivery = "at_most_once"  // they are in memory only: what is pending when the process ends is lost
+)
+
+// Forgetting is what a source implements that can be read again and yet does without its position at the start of a process.
+// Forgets is called once, before the first use, when the pipeline keeps positions in memory only; its errors carry keys as those
+// of Build do. A type that is Rereadable and not Forgetting is refused in such a pipeline.
+type Forgetting interface{ Forgets() error }
 
 // Dedupe leaves out events that came before.
 type Dedupe struct {

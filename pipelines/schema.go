@@ -27,7 +27,7 @@ type pipelineKeys struct {
 	Store       string `yaml:"store,oneof=needed|all" doc:"What is stored of a source that can be read again: what its first stages let through, or all."`
 	Dedupe      *node  `yaml:"dedupe" doc:"Leaves out events that came before; an empty map takes the defaults."`
 	Strict      bool   `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
-	Delivery    string `yaml:"delivery,oneof=at_least_once" doc:"The guarantee of delivery."`
+	Delivery    string `yaml:"delivery,oneof=at_least_once|at_most_once" doc:"What holds for accepted events: at_least_once keeps them in the outbox, at_most_once in memory only, where a stop or a crash loses what is pending."`
 	Tests       *node  `yaml:"tests" doc:"What must come out for what goes in: run by the command test, never by run."`
 }
 

@@ -21,6 +21,9 @@ type Options struct {
 	Clock  event.Clock    // default: the machine's
 	Logger *slog.Logger   // default: discards
 	Rand   func() float64 // in [0,1), for jitter; must be safe for concurrent use. Default: math/rand/v2
+	// Pipelines is how many share what a process keeps of shaped events in memory, if that is more than the plan has: another
+	// router runs the others.
+	Pipelines int
 }
 
 // Router runs the pipelines of one plan. Configure it once, then Run it once; Emit, Stats and Ready may be called at any time,
@@ -75,7 +78,7 @@ func New(plan *pipelines.Plan, log Log, opts Options) *Router {
 		r.rand = rand.Float64
 	}
 	for _, p := range plan.Pipelines {
-		r.topics = append(r.topics, r.newTopic(p, ringBudget/int64(len(plan.Pipelines))))
+		r.topics = append(r.topics, r.newTopic(p, ringBudget/int64(max(opts.Pipelines, len(plan.Pipelines)))))
 	}
 	return r
 }

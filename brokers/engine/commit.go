@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -153,13 +152,13 @@ func (e *Engine) publish(ctx context.Context, a event.Append, first event.Offset
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
+	if e.broker.private {
+		return e.broker.Publisher.Publish(a.Topic, newParcel(ctx, first, a.Events))
+	}
 	messages := make([]*message.Message, len(a.Events))
 	for i := range a.Events {
 		m := message.NewMessage(watermill.NewUUID(), a.Events[i].Data)
 		encode(&a.Events[i], m.Metadata)
-		if e.broker.private {
-			m.Metadata[metaOffset] = strconv.FormatInt(int64(first)+int64(i), 10)
-		}
 		m.SetContext(ctx)
 		messages[i] = m
 	}

@@ -48,6 +48,8 @@ type Options struct {
 	// logged. Over a broker dead letters are messages in flight and never forgotten. Defaults 10,000 and 16 MiB.
 	MaxDead      int
 	MaxDeadBytes int64
+	// DeadAfter is the id before that of the first dead letter: where another log has ids too, one id is not two dead letters.
+	DeadAfter int64
 
 	Clock  event.Clock  // nil is the machine's
 	Logger *slog.Logger // nil discards
@@ -100,6 +102,7 @@ func New(b Broker, o Options) (*Engine, error) {
 		broker: b, options: o.withDefaults(b.private),
 		turns: make(chan struct{}, publishers), alone: make(chan struct{}, 1), closing: make(chan struct{}),
 		topics: map[string]*topic{}, subs: map[string]*subscription{}, states: map[string]map[string][]byte{},
+		cemetery: cemetery{last: o.DeadAfter},
 	}
 	if b.private { // one after the other, since offsets travel with the messages
 		e.turns = make(chan struct{}, 1)

@@ -10,9 +10,9 @@ import (
 // which lose what is published to a topic without subscribers; Configure connects them before anything is published.
 //
 // Publishing waits until every subscription holds the message. Without that the channels send each message in a goroutine of its
-// own, which keeps neither order nor bound.
+// own, which keeps neither order nor bound. A message is the events of an append, which are in its context (parcel).
 func NewMemory(o Options) (*Engine, error) {
-	channels := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, watermill.NopLogger{})
+	channels := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true, PreserveContext: true}, watermill.NopLogger{})
 	return New(Broker{
 		Publisher:  channels,
 		Subscriber: func(string, string) (message.Subscriber, error) { return shared{channels}, nil },

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +24,6 @@ const (
 	metaKinds    = "millrace-kinds"    // the types of the extensions that are not strings: "name:type", separated by commas
 	metaRan      = "millrace-ran"      // names of the stages that ran before, separated by commas
 	metaNoData   = "millrace-no-data"  // present when the event has no data, as opposed to data of length zero
-	metaOffset   = "millrace-offset"   // in memory: the event's place in its topic
 )
 
 // kinds are the names of the CloudEvents types.
@@ -124,10 +122,4 @@ func extensions(meta message.Metadata) []event.Extension {
 		}
 	}
 	return list
-}
-
-// offsetOf is the place that the engine gave the message when it published it.
-func offsetOf(m *message.Message) (event.Offset, error) {
-	n, err := strconv.ParseInt(m.Metadata[metaOffset], 10, 64)
-	return event.Offset(n), err
 }

@@ -60,7 +60,11 @@ func (s *subscription) receive(messages <-chan *message.Message, quit <-chan str
 				s.lost(quit)
 				return
 			}
-			s.accept(m)
+			if s.engine.broker.private {
+				s.unpack(m)
+			} else {
+				s.accept(m)
+			}
 		}
 	}
 	for range messages { // not acknowledged: the broker hands them out again
@@ -106,7 +110,7 @@ func (s *subscription) lost(quit <-chan struct{}) {
 	}
 }
 
-// accept holds one message for the reader. What is no event becomes a dead letter, so that a person sees it and the others go on.
+// accept holds one message of a broker for the reader. What is no event becomes a dead letter, so that a person sees it and the others go on.
 func (s *subscription) accept(m *message.Message) {
 	now := s.engine.options.Clock.Now().UTC()
 	e, err := decode(m, now)
@@ -115,21 +119,10 @@ func (s *subscription) accept(m *message.Message) {
 	}
 	s.engine.mu.Lock()
 	defer s.engine.mu.Unlock()
-	if s.engine.broker.private {
-		o, wrong := offsetOf(m)
-		err = errors.Join(err, wrong)
-		s.last = max(o, s.last+1)
-		defer m.Ack()
-	} else {
-		s.last++
-		s.bytes += cost(&e)
-		s.events++
-	}
-	held := &entry{record: event.Record{Offset: s.last, Event: e}}
-	if !s.engine.broker.private {
-		held.message = m
-	}
-	s.entries = append(s.entries, held)
+	s.last++
+	s.bytes += cost(&e)
+	s.events++
+	s.entries = append(s.entries, &entry{record: event.Record{Offset: s.last, Event: e}, message: m})
 	if err != nil {
 		x := event.Exception{State: event.Dead, Reason: event.ReasonPermanent, Error: err.Error()}
 		s.settle([]event.Outcome{{Offset: s.last, Exception: &x}})

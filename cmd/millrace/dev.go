@@ -45,10 +45,10 @@ func (c *command) dev(ctx context.Context, d *app.Dev) error {
 	d.Source, d.Logger, d.Version = c.source(), logger, versionOf()
 	d.Out, d.Color = c.out, c.outColor
 	d.Found = func(r app.Report) { say(c.err, "%s", r.Text()) }
-	starts := 0
+	starts, outbox := 0, false
 	d.Started = func(s app.Started, notes []string) {
 		say(c.out, "%s", devBanner(s, notes, starts > 0))
-		starts++
+		starts, outbox = starts+1, s.Outbox
 	}
 	begun := time.Now()
 	done, err := d.Run(ctx)
@@ -57,7 +57,7 @@ func (c *command) dev(ctx context.Context, d *app.Dev) error {
 		return &exit{exitConfig, fmt.Errorf("%s cannot be run: %w", c.config, err)}
 	}
 	if starts > 0 {
-		say(c.out, "%s", summary(done, time.Since(begun)))
+		say(c.out, "%s", summary(done, time.Since(begun), outbox))
 	}
 	return err
 }
@@ -80,8 +80,8 @@ func devBanner(s app.Started, notes []string, again bool) string {
 	return b.String() + "\n"
 }
 
-// summary says what came of a run, and where it is.
-func summary(done []app.Tally, after time.Duration) string {
+// summary says what came of a run, and where it is. outbox says whether there was one.
+func summary(done []app.Tally, after time.Duration, outbox bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nStopped after %s.\n\n", after.Round(time.Second))
 	width := 0
@@ -99,10 +99,24 @@ func summary(done []app.Tally, after time.Duration) string {
 		if t.DeadLetters > 0 {
 			what += ", " + plural(t.DeadLetters, "dead letter")
 		}
+		if t.Lost > 0 {
+			what += ", " + plural(t.Lost, "event") + " lost that " + were(t.Lost) + " in memory only"
+		}
 		fmt.Fprintf(&b, "  %-*s  %s\n", width, name(t), what)
 	}
-	fmt.Fprintf(&b, "\n%s and %s stay until the next start; --keep goes on with them.\n", app.DevOutbox, app.DevFiles)
+	if outbox {
+		fmt.Fprintf(&b, "\n%s and %s stay until the next start; --keep goes on with them.\n", app.DevOutbox, app.DevFiles)
+	} else {
+		fmt.Fprintf(&b, "\n%s stays until the next start; --keep goes on with it.\n", app.DevFiles)
+	}
 	return b.String()
+}
+
+func were(n int) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
 }
 
 func name(t app.Tally) string {

@@ -110,9 +110,16 @@ pipelines:
 }
 
 func TestSummary(t *testing.T) {
-	got := summary([]app.Tally{{Pipeline: "a", Received: 1, Duplicates: 2}, {Pipeline: "a", Sink: "long-name", Delivered: 2, DeadLetters: 3}}, 61*time.Second+time.Millisecond)
+	done := []app.Tally{{Pipeline: "a", Received: 1, Duplicates: 2}, {Pipeline: "a", Sink: "long-name", Delivered: 2, DeadLetters: 3}}
+	got := summary(done, 61*time.Second+time.Millisecond, true)
 	want := "\nStopped after 1m1s.\n\n  a            1 event received, 2 duplicates left out\n  a/long-name  2 events delivered, 3 dead letters\n\n" +
 		".millrace/dev.db and .millrace/dev stay until the next start; --keep goes on with them.\n"
+	if got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	got = summary([]app.Tally{{Pipeline: "a", Received: 3, Lost: 2}}, time.Second, false)
+	want = "\nStopped after 1s.\n\n  a  3 events received, 2 events lost that were in memory only\n\n" +
+		".millrace/dev stays until the next start; --keep goes on with it.\n"
 	if got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

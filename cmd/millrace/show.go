@@ -47,7 +47,7 @@ func showLetter(w io.Writer, l *app.DeadLetter) {
 	for _, f := range [][2]string{
 		{"event", l.EventID}, {"pipeline", l.Pipeline}, {"sink", l.Sink}, {"stage", l.Stage}, {"reason", l.Reason},
 		{"status", statusText(l.Status)}, {"attempts", strconv.Itoa(l.Attempts)}, {"first", moment(l.FirstAt)}, {"last", moment(l.LastAt)},
-		{"error", l.LastError},
+		{"error", l.LastError}, {"durable", onlyNo(l.Durable)},
 	} {
 		if f[1] != "" && f[1] != "-" {
 			say(w, "  %-9s %s\n", f[0], plain(f[1]))
@@ -57,6 +57,14 @@ func showLetter(w io.Writer, l *app.DeadLetter) {
 	if l.Answer != nil && *l.Answer != "" {
 		say(w, "\nanswer:\n%s\n", indented(visible(strings.TrimRight(*l.Answer, "\r\n"))))
 	}
+}
+
+// onlyNo says what is not durable; what is, is as usual.
+func onlyNo(durable bool) string {
+	if durable {
+		return ""
+	}
+	return "no: in memory only, gone when the process ends"
 }
 
 // prettyEvent is a structured event over many lines. It stays JSON: what is escaped is inside of its strings.

@@ -31,7 +31,8 @@ func (c *command) subscriptionsListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List subscriptions: state, what waits, and since when",
 		Long: `Lists the subscription of each sink, and of each pipeline's own runner, which has the stages. LAG is what was not tried yet,
-RETRYING what waits for another attempt, OLDEST since when the oldest of both waits, POSITION the cursor and the end of the topic.`,
+RETRYING what waits for another attempt, OLDEST since when the oldest of both waits, POSITION the cursor and the end of the topic. Where DURABLE
+is no, what waits is in memory only and lost when the process ends.`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error { return f.subscriptions(cmd.Context(), pipeline, sink) }),
 	}
@@ -62,7 +63,7 @@ func (f *finder) subscriptions(ctx context.Context, pipeline, sink string) error
 }
 
 func standings(all []app.Subscription, now time.Time) [][]string {
-	lines := [][]string{{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "DEAD", "ATTEMPTS", "OLDEST", "PINNED", "POSITION"}}
+	lines := [][]string{{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "DEAD", "ATTEMPTS", "OLDEST", "PINNED", "POSITION", "DURABLE"}}
 	for _, s := range all {
 		sink, oldest := s.Sink, "-"
 		if sink == "" {
@@ -73,10 +74,17 @@ func standings(all []app.Subscription, now time.Time) [][]string {
 		}
 		lines = append(lines, []string{
 			s.Pipeline, sink, s.State, strconv.FormatInt(s.Lag, 10), strconv.FormatInt(s.Retrying, 10), strconv.FormatInt(s.DeadLetters, 10),
-			strconv.Itoa(s.Attempts), oldest, sizeText(s.Pinned), fmt.Sprintf("%d/%d", s.Cursor, s.Head),
+			strconv.Itoa(s.Attempts), oldest, sizeText(s.Pinned), fmt.Sprintf("%d/%d", s.Cursor, s.Head), yesNo(s.Durable),
 		})
 	}
 	return lines
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 // sizeText is a size as people say it: 0, 912B, 1.5KiB, 31MiB.

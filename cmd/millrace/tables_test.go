@@ -51,7 +51,7 @@ func TestShownLetter(t *testing.T) {
 	var b strings.Builder
 	at := time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
 	showLetter(&b, &app.DeadLetter{
-		ID: 7, EventID: "o-1", Pipeline: "orders", Sink: "payments", Reason: "permanent", Status: 422, LastError: "no\x1b[1m", Attempts: 2, LastAt: &at,
+		ID: 7, EventID: "o-1", Pipeline: "orders", Sink: "payments", Reason: "permanent", Status: 422, LastError: "no\x1b[1m", Attempts: 2, LastAt: &at, Durable: true,
 		Event: []byte(`{"id":"o-1","data":{"note":"a\u009bb"}}`), Answer: new("first\r\nsecond\n"),
 	})
 	want := `dead letter 7
@@ -106,12 +106,12 @@ func TestStandings(t *testing.T) {
 	var b strings.Builder
 	now := time.Date(2026, 5, 1, 10, 3, 12, 0, time.UTC)
 	err := table(&b, standings([]app.Subscription{
-		{Pipeline: "orders", State: "running", Cursor: 4, Head: 4},
+		{Pipeline: "orders", State: "running", Cursor: 4, Head: 4, Durable: true},
 		{Pipeline: "orders", Sink: "payments", State: "down", Lag: 3, Retrying: 2, DeadLetters: 1, Attempts: 5, OldestAt: new(now.Add(-192 * time.Second)), Pinned: 9000, Cursor: 1, Head: 4},
 	}, now))
-	want := `PIPELINE  SINK      STATE    LAG  RETRYING  DEAD  ATTEMPTS  OLDEST  PINNED  POSITION
-orders    (stages)  running  0    0         0     0         -       0       4/4
-orders    payments  down     3    2         1     5         3m12s   8.8KiB  1/4
+	want := `PIPELINE  SINK      STATE    LAG  RETRYING  DEAD  ATTEMPTS  OLDEST  PINNED  POSITION  DURABLE
+orders    (stages)  running  0    0         0     0         -       0       4/4       yes
+orders    payments  down     3    2         1     5         3m12s   8.8KiB  1/4       no
 `
 	if err != nil || b.String() != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, b.String(), want)

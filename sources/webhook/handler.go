@@ -108,7 +108,7 @@ func headerSize(r *http.Request) int64 {
 // store commits the events and answers.
 func (s *Source) store(x *exchange, events []event.Event, body []byte) {
 	if len(events) == 0 {
-		accept(x.w, nil) // an empty batch holds nothing that could be lost
+		s.accept(x.w, nil) // an empty batch holds nothing that could be lost
 		return
 	}
 	emit := s.gate.enter()
@@ -123,7 +123,7 @@ func (s *Source) store(x *exchange, events []event.Event, body []byte) {
 		x.refuse(refusal(err))
 		return
 	}
-	accept(x.w, ids)
+	s.accept(x.w, ids)
 }
 
 // refusal says what a failed commit means for the client, and when to come back.
@@ -145,8 +145,13 @@ func refusal(err error) *problem {
 // jsonHeader is the header of every answer. net/http copies it and nobody changes it.
 var jsonHeader = []string{"application/json"}
 
-// accept answers that the events are on disk.
-func accept(w http.ResponseWriter, ids []string) {
+// durableHeader names what a 202 is worth where that is less than elsewhere: nothing of it survives the process.
+const durableHeader = "Millrace-Durable"
+
+var notDurable = []string{"no"}
+
+// accept answers that the events are on disk, or says that they are in memory only.
+func (s *Source) accept(w http.ResponseWriter, ids []string) {
 	b := append(make([]byte, 0, 16+40*len(ids)), `{"ids":[`...)
 	for i, id := range ids {
 		if i > 0 {
@@ -156,6 +161,9 @@ func accept(w http.ResponseWriter, ids []string) {
 	}
 	b = append(b, "]}\n"...)
 	w.Header()["Content-Type"] = jsonHeader
+	if s.volatile {
+		w.Header()[durableHeader] = notDurable
+	}
 	w.WriteHeader(http.StatusAccepted)
 	_, _ = w.Write(b) // an error is the connection's: the events are stored, and the client will send them again
 }

@@ -105,10 +105,12 @@ type Source struct {
 	path   path
 	names  []string // of the attributes, sorted
 	plain  bool     // no expression needs the request
-	clock  event.Clock
-	newID  func() string
-	gate   gate
-	limits limits
+	// volatile says that what is accepted does not survive the process.
+	volatile bool
+	clock    event.Clock
+	newID    func() string
+	gate     gate
+	limits   limits
 
 	literalSource string // the default source of events; empty when the path has parameters
 
@@ -160,6 +162,9 @@ func (s *Source) Run(ctx context.Context, emit func(context.Context, event.Batch
 	s.gate.close()
 	return nil
 }
+
+// Volatile makes every 202 of the source say that a stop or a crash loses what was accepted. It is called before Run.
+func (s *Source) Volatile() { s.volatile = true }
 
 // Path is where the source receives, as configured.
 func (s *Source) Path() string { return s.config.Path }
