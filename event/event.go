@@ -3,6 +3,7 @@
 package event
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"time"
@@ -95,6 +96,30 @@ func (e *Event) Size() int {
 		n += len(x.Name) + len(x.Text)
 	}
 	return n
+}
+
+// Detached is a copy that shares no memory with e. An event is often a small piece of something large: of a
+// file, of a row in a log. Whoever keeps a few of many keeps copies.
+func (e *Event) Detached() Event {
+	d := *e
+	d.Data, d.Extensions, d.Ran = bytes.Clone(e.Data), slices.Clone(e.Extensions), slices.Clone(e.Ran)
+	texts := []*string{&d.ID, &d.Source, &d.Type, &d.Subject, &d.Time, &d.DataContentType, &d.DataSchema}
+	for i := range d.Extensions {
+		texts = append(texts, &d.Extensions[i].Name, &d.Extensions[i].Text)
+	}
+	for i := range d.Ran {
+		texts = append(texts, &d.Ran[i])
+	}
+	var all strings.Builder
+	all.Grow(e.Size() - len(e.Data))
+	for _, t := range texts {
+		all.WriteString(*t)
+	}
+	rest := all.String()
+	for _, t := range texts {
+		*t, rest = rest[:len(*t)], rest[len(*t):]
+	}
+	return d
 }
 
 // IsJSON says whether the data is JSON by its content type: application/json, text/json or anything that ends in +json or

@@ -3,10 +3,12 @@ package event
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 )
 
 func names(e *Event) []string {
@@ -129,4 +131,23 @@ func TestSystemClock(t *testing.T) {
 		case <-time.After(time.Hour):
 		}
 	})
+}
+
+func TestDetached(t *testing.T) {
+	for _, e := range []Event{{}, {ID: "1", Data: []byte{}}, {
+		ID: "1", Source: "/s", Type: "t", Subject: "about", Time: "2026-01-02T03:04:05Z", DataContentType: "text/plain", DataSchema: "/schema",
+		Extensions: []Extension{{Name: "a", Text: "x"}, {Name: "b", Kind: Integer, Text: "7"}}, Data: []byte("data"),
+		Ran: []string{"filter", "set"}, Received: time.Unix(1, 2).UTC(),
+	}} {
+		d := e.Detached()
+		if !reflect.DeepEqual(d, e) {
+			t.Errorf("%+v is %+v", e, d)
+		}
+		if len(e.Data) > 0 && (&d.Data[0] == &e.Data[0] || &d.Extensions[0] == &e.Extensions[0] || &d.Ran[0] == &e.Ran[0]) {
+			t.Error("the copy shares memory")
+		}
+		if len(e.ID) > 0 && (unsafe.StringData(d.ID) == unsafe.StringData(e.ID)) {
+			t.Error("the copy shares a text")
+		}
+	}
 }

@@ -105,7 +105,7 @@
 // again, and the look-up that met it reads the events instead. A look-up that has to read events which cannot be read returns an
 // error that names them beside what it found. When a page of these tables is damaged, SQLite refuses to change it: no more
 // receipts are kept, or the block stays without an index, and events come and go as before.
-
+//
 // # Retention
 //
 // A segment is *needed* while the cursor of a subscription of its topic that is owed something lies before its last event; a

@@ -230,7 +230,7 @@ func (l *lookUp) scan(ctx context.Context, from, to event.Offset) error {
 		}
 		for i := 0; i < len(records) && l.room != 0; i++ {
 			if r := records[i]; r.Event.ID == l.id {
-				l.take(event.Record{Offset: r.Offset, Event: detached(r.Event)})
+				l.take(event.Record{Offset: r.Offset, Event: r.Event.Detached()})
 			}
 		}
 		from = end + 1

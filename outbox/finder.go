@@ -39,7 +39,7 @@ func (f *finder) find(ctx context.Context, t *topic, o event.Offset) (event.Reco
 		return event.Record{}, f.err
 	}
 	record := f.records[o-f.from]
-	record.Event = detached(record.Event)
+	record.Event = record.Event.Detached()
 	return record, nil
 }
 

@@ -1,14 +1,12 @@
 package outbox
 
 import (
-	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -256,21 +254,4 @@ func decodeRow(t *topic, columns []driver.Value) ([]event.Record, error) {
 		return nil, fmt.Errorf("topic %s, events %d to %d: %w", t.name, first, first+n-1, err)
 	}
 	return records, nil
-}
-
-// detached is a copy that shares no memory with the segment that e was read from.
-func detached(e event.Event) event.Event {
-	for _, s := range []*string{&e.ID, &e.Source, &e.Type, &e.Subject, &e.Time, &e.DataContentType, &e.DataSchema} {
-		*s = strings.Clone(*s)
-	}
-	e.Extensions = slices.Clone(e.Extensions)
-	for i := range e.Extensions {
-		e.Extensions[i].Name, e.Extensions[i].Text = strings.Clone(e.Extensions[i].Name), strings.Clone(e.Extensions[i].Text)
-	}
-	e.Ran = slices.Clone(e.Ran)
-	for i := range e.Ran {
-		e.Ran[i] = strings.Clone(e.Ran[i])
-	}
-	e.Data = bytes.Clone(e.Data)
-	return e
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -89,13 +90,22 @@ func (l *loader) pipeline(s *section) *Pipeline {
 		p.Sinks = l.sinks(s, e)
 	}
 	if row, _ := typeOf(l.o.Types.Sources, p.Source.Type); row.Rereadable && keys.Store == "needed" {
-		p.PushDown = len(p.Stages)
+		p.PushDown = pushDown(p.Stages)
 	}
 	suite := l.suite(s, p)
 	if e, ok := s.node.find("tests"); ok {
 		suite.tests(e)
 	}
 	return p
+}
+
+// pushDown is how many stages run before an event is stored: those before the first that may change what deliveries and duplicates
+// are known by. Two events that a stage gives one id are two deliveries, whether the source can be read again or not.
+func pushDown(stages []Stage) int {
+	if i := slices.IndexFunc(stages, func(s Stage) bool { return s.Identity }); i >= 0 {
+		return i
+	}
+	return len(stages)
 }
 
 // dedupe reads the settings; that the key is there switches it on.

@@ -102,6 +102,7 @@ type Stage struct {
 	Type     string
 	Op       rules.Op
 	DataOnly bool // it reads and changes nothing but the data and its content type
+	Identity bool // it may change the id or the source
 	OnError  OnError
 	Place    Place
 }

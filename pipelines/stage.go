@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/millrace-run/millrace/rules"
@@ -52,7 +53,7 @@ func (b *stageBuilder) stage(s *section) {
 	}
 	st := Stage{Type: chosen.key.text, OnError: OnError(keys.OnError), Place: chosen.key.at}
 	st.Name = b.name(s, st.Type, keys.Name, chosen)
-	st.Op, st.DataOnly = b.l.operation(s, chosen)
+	b.l.operation(s, chosen, &st)
 	b.stages = append(b.stages, st)
 }
 
@@ -85,32 +86,35 @@ func (b *stageBuilder) name(s *section, kind, given string, chosen entry) string
 	return name
 }
 
-// operation compiles what a stage does, nil when it has a fault, and says whether it keeps to the data.
-func (l *loader) operation(s *section, chosen entry) (op rules.Op, dataOnly bool) {
+// operation compiles what a stage does, nil when it has a fault, and notes what it keeps to.
+func (l *loader) operation(s *section, chosen entry, st *Stage) {
 	var keys stageTypeKeys
 	sh := shapeOf(reflect.ValueOf(keys))
 	f, _ := sh.field(chosen.key.text)
 	n := chosen.value
 	switch chosen.key.text {
 	case "set":
-		return l.set(s, chosen, f), false
+		all, op := l.set(s, chosen, f)
+		st.Op, st.Identity = op, slices.ContainsFunc(all, rules.Assignment.Identity)
+		return
 	case "remove":
-		return l.remove(chosen, f), false
+		st.Op = l.remove(chosen, f)
+		return
 	case "parse":
-		return l.parseStage(s, chosen), true
+		st.Op, st.DataOnly = l.parseStage(s, chosen), true
+		return
 	}
 	l.decodeScalar(n, f, reflect.ValueOf(&keys).Elem().Field(f.index))
 	switch {
 	case keys.Filter != nil:
 		l.constantDecision(n, "filter")
-		return rules.Filter(keys.Filter), keys.Filter.DataOnly()
+		st.Op, st.DataOnly = rules.Filter(keys.Filter), keys.Filter.DataOnly()
 	case keys.Drop != nil:
 		l.constantDecision(n, "drop")
-		return rules.Drop(keys.Drop), keys.Drop.DataOnly()
+		st.Op, st.DataOnly = rules.Drop(keys.Drop), keys.Drop.DataOnly()
 	case keys.Map != nil:
-		return rules.Map(keys.Map), keys.Map.DataOnly()
+		st.Op, st.DataOnly = rules.Map(keys.Map), keys.Map.DataOnly()
 	}
-	return nil, false
 }
 
 // constantDecision warns of a filter that does not look at the event.
@@ -128,19 +132,18 @@ func (l *loader) constantDecision(n *node, kind string) {
 }
 
 // set reads the members that a stage writes, in the order of the file.
-func (l *loader) set(s *section, chosen entry, f *field) rules.Op {
+func (l *loader) set(s *section, chosen entry, f *field) (all []rules.Assignment, op rules.Op) {
 	n := chosen.value
 	if n.kind == skippedNode {
-		return nil
+		return nil, nil
 	}
 	if n.kind != mapNode || len(n.entries) == 0 {
 		l.fault(n, codeType, "set: expected a map of paths and expressions, found "+emptyOr(n),
 			"such as  set: { data.total: int(data.price * 100) }")
-		return nil
+		return nil, nil
 	}
 	item := *f
 	item.shape = f.shape.elem
-	var all []rules.Assignment
 	before := l.faults
 	for _, e := range n.entries {
 		if l.repeated(n, e, "set of "+s.title) {
@@ -161,9 +164,9 @@ func (l *loader) set(s *section, chosen entry, f *field) rules.Op {
 	op, err := rules.Set(all)
 	if err != nil && l.faults == before {
 		l.pathFault(chosen.key, err)
-		return nil
+		return nil, nil
 	}
-	return op
+	return all, op
 }
 
 func emptyOr(n *node) string {

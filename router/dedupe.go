@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/millrace-run/millrace/event"
@@ -22,9 +21,7 @@ type keyer struct {
 	logger *slog.Logger
 
 	duplicates, unkeyed, forgotten atomic.Int64
-
-	mu             sync.Mutex // guards the folds
-	lacks, crowded fold
+	lacks, crowded                 fold
 }
 
 func newKeyer(d *pipelines.Dedupe, clock event.Clock, logger *slog.Logger) *keyer {
@@ -71,7 +68,6 @@ func (k *keyer) of(e *event.Event) string {
 	if err == nil && text != "null" {
 		return text
 	}
-	k.unkeyed.Add(1)
 	reason := "it is nil"
 	switch {
 	case err != nil:
@@ -94,10 +90,16 @@ func (k *keyer) evaluate(e *event.Event) (text, missing string, err error) {
 	return string(data), missing, err
 }
 
-// answer puts the ids of the first events in place of those of their duplicates, and returns how many there are.
-func (k *keyer) answer(ids []string, a *event.Appended) int {
+// answer puts the ids of the first events in place of those of their duplicates, and returns how many there are. It counts what was
+// committed, so that a batch which is refused and comes again counts once.
+func (k *keyer) answer(ids []string, of *event.Append, a *event.Appended) int {
 	if k == nil {
 		return 0
+	}
+	for _, key := range of.Keys {
+		if key == "" {
+			k.unkeyed.Add(1)
+		}
 	}
 	for i, id := range a.Duplicates {
 		ids[i] = id
@@ -112,10 +114,7 @@ func (k *keyer) answer(ids []string, a *event.Appended) int {
 
 // tell logs a line, unless the same was logged just before.
 func (k *keyer) tell(f *fold, text, reason string, args ...any) {
-	k.mu.Lock()
-	hidden, ok := f.allow(k.clock.Now(), reason)
-	k.mu.Unlock()
-	if ok {
+	if hidden, ok := f.allow(k.clock.Now(), reason); ok {
 		k.logger.Warn(text, append(args, "folded", hidden)...)
 	}
 }

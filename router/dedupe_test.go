@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -130,10 +131,36 @@ func TestDedupeTellsWhatIsForgotten(t *testing.T) {
 	var said bytes.Buffer
 	k := newKeyer(&pipelines.Dedupe{Window: time.Hour, MaxKeys: 1}, event.SystemClock{}, slog.New(slog.NewTextHandler(&said, nil)))
 	for range 3 {
-		k.answer([]string{"1"}, &event.Appended{Forgotten: 2})
+		k.answer([]string{"1"}, &event.Append{}, &event.Appended{Forgotten: 2})
 	}
 	if k.forgotten.Load() != 6 || strings.Count(said.String(), "max_keys is too small") != 1 {
 		t.Errorf("%d forgotten, said %q", k.forgotten.Load(), &said)
+	}
+}
+
+// refusing is a log that is full for a while.
+type refusing struct {
+	Log
+	left int
+}
+
+func (l *refusing) Commit(ctx context.Context, c event.Commit) ([]event.Appended, error) {
+	if l.left > 0 {
+		l.left--
+		return nil, event.ErrFull
+	}
+	return l.Log.Commit(ctx, c)
+}
+
+// TestDedupeCountsWhatIsAccepted: a source that emits a batch again because the log was full does not make more of it.
+func TestDedupeCountsWhatIsAccepted(t *testing.T) {
+	r := deduped(t, "data.order", &refusing{newBox(t), 3}, nil)
+	emit := r.Emit("p")
+	b := event.Batch{Events: []event.Event{ordered("1", `{}`), ordered("2", `{"order":1}`), ordered("3", `{"order":1}`)}}
+	for errors.Is(func() error { _, err := emit(t.Context(), b); return err }(), event.ErrFull) {
+	}
+	if unkeyed, duplicates := metricOf(r, "millrace_events_unkeyed_total"), metricOf(r, "millrace_events_duplicate_total"); unkeyed != 1 || duplicates != 1 {
+		t.Errorf("%v without a key, %v duplicates", unkeyed, duplicates)
 	}
 }
 

@@ -56,10 +56,26 @@ func (d *pushDown) run(b *event.Batch) pushed {
 	}
 	done.Wait()
 	out := pushed{events: parts[0].kept, counts: parts}
+	given, left := parts[0].given, parts[0].left
 	for _, p := range parts[1:] {
 		out.events = append(out.events, p.kept...)
+		given, left = given+p.given, left+p.left
+	}
+	if isFew(left, given) {
+		detach(out.events)
 	}
 	return out
+}
+
+// detach frees events from the memory that they share with the batch; see isFew.
+func detach(events []event.Event) {
+	for i := range events {
+		e := &events[i]
+		ran := e.Ran // the names are those of the plan
+		e.Ran = nil
+		*e = e.Detached()
+		e.Ran = ran
+	}
 }
 
 // committed counts a batch.
@@ -76,15 +92,19 @@ type pusher struct {
 	subject rules.Subject
 	tally   *tally
 	kept    []event.Event
+
+	given, left int // the bytes of the events before the stages and of those that passed
 }
 
 func (p *pusher) run(d *pushDown, b *event.Batch, from, to int) {
-	p.kept = nil
+	p.kept, p.given, p.left = nil, 0, 0
 	for i := from; i < to; i++ {
+		p.given += b.Events[i].Size()
 		p.subject.Reset(b.Events[i])
 		if p.keeps(d, b, i) {
 			p.subject.Finish()
 			p.kept = append(p.kept, p.subject.Event)
+			p.left += p.subject.Event.Size()
 		}
 	}
 	p.subject = rules.Subject{}
@@ -111,6 +131,7 @@ func (p *pusher) keeps(d *pushDown, b *event.Batch, i int) bool {
 			p.subject.Finish()
 			before = *ev
 		}
+		counted := p.tally.counted(k)
 		keep, err := d.shaper.step(k, &p.subject, p.tally)
 		if err != nil && d.shaper.strict {
 			p.subject.Reset(before)
@@ -119,7 +140,7 @@ func (p *pusher) keeps(d *pushDown, b *event.Batch, i int) bool {
 		case err != nil && stage.OnError == pipelines.OnErrorDrop:
 			return false
 		case err != nil:
-			p.tally.steps[k].errors.Add(-1) // it is counted where it becomes a dead letter
+			p.tally.uncount(k, counted) // it is counted where it becomes a dead letter
 			ran = k
 		case !keep:
 			p.tally.filtered(k)

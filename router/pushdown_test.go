@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/rules"
 )
 
 // pushScene has a pipeline with three stages that run before the log: an event whose number is not divided by three is dropped, e9
@@ -91,6 +93,35 @@ func TestPushDown(t *testing.T) {
 	})
 }
 
+// TestPushDownRedriven: a dead letter whose first stages ran before the log goes on with today's stages behind them.
+func TestPushDownRedriven(t *testing.T) {
+	play(t, func(s *scene) {
+		sink := pushScene(s)
+		s.start(nil)
+		var completed atomic.Int64
+		if _, err := s.r.Emit("p")(t.Context(), unread(12, &completed)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		s.end()
+
+		again := 0
+		p := s.pipeline()
+		p.Stages[0].Op = func(*rules.Subject) (bool, string, error) { again++; return true, "", nil }
+		p.Stages[1].Op = func(s *rules.Subject) (bool, string, error) { s.Event.Subject = "mended"; return true, "", nil }
+		s.start(nil)
+		s.redrive()
+		if got := sink.attempts("e9"); len(got) != 1 || got[0].Event.Subject != "mended!" || got[0].Event.Ran != nil {
+			t.Errorf("e9 came as %+v", got)
+		}
+		if sink.count("e3") != 1 || again != 0 || len(s.dead()) != 0 {
+			t.Errorf("e3 came %d times, the first stage ran %d times, dead letters %+v", sink.count("e3"), again, s.dead())
+		}
+		s.settledAll()
+		s.end()
+	})
+}
+
 // TestPushDownAgain holds that a batch which was refused can be emitted again, unchanged, and is counted once.
 func TestPushDownAgain(t *testing.T) {
 	play(t, func(s *scene) {
@@ -136,6 +167,42 @@ func TestPushDownKeepsOrder(t *testing.T) {
 		synctest.Wait()
 		s.end()
 	})
+}
+
+// TestFewThatPassKeepNoBuffer holds that what a batch shares, such as the piece of a file that its lines were read with or a row of the
+// log, does not stay in memory for the few events of it that pass: who keeps them counts their own bytes only.
+func TestFewThatPassKeepNoBuffer(t *testing.T) {
+	for _, c := range []struct {
+		every, push int
+		shared      bool
+	}{{1, 1, true}, {100, 1, false}, {1, 0, true}, {100, 0, false}} {
+		play(t, func(s *scene) {
+			s.stage(func(ev *event.Event) (bool, string, error) { return nth(ev.ID)%c.every == 0, "", nil }, "")
+			s.pipeline().PushDown = c.push
+			sink := newFakeSink(nil)
+			s.sink("out", sink)
+			s.start(nil)
+			buffer := bytes.Repeat([]byte("0123456789"), 2000)
+			b := event.Batch{}
+			for i := range 1000 {
+				at := 20 * i
+				b.Events = append(b.Events, event.Event{ID: fmt.Sprint("e", i+1), Source: "/log", Type: "line", Data: buffer[at : at+20]})
+			}
+			if _, err := s.r.Emit("p")(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			clear(buffer)
+			got := sink.attempts(fmt.Sprint("e", c.every))
+			if len(got) != 1 || len(sink.got()) != 1000/c.every {
+				t.Fatalf("%+v: %d delivered", c, len(sink.got()))
+			}
+			if shared := got[0].Event.Data[0] == 0; shared != c.shared || got[0].Event.Source != "/log" {
+				t.Errorf("%+v: shared is %v: %+v", c, shared, got[0].Event)
+			}
+			s.end()
+		})
+	}
 }
 
 func TestNothingPassesButThePosition(t *testing.T) {

@@ -203,7 +203,7 @@ func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, e
 			return nil, err
 		}
 		if len(appended) > 0 {
-			left = t.keyer.answer(ids, &appended[0])
+			left = t.keyer.answer(ids, &c.Appends[0], &appended[0])
 		}
 	}
 	t.received.Add(int64(len(events) - left))

@@ -96,8 +96,16 @@ func (r *runner) shape(records []event.Record) []*shaped {
 	batch := make([]*shaped, len(records))
 	sinks := len(r.plan.Sinks)
 	wants := make([]want, sinks*len(records))
+	given, left := 0, 0
 	for i := range records {
 		batch[i] = r.shaper.all(&records[i], wants[i*sinks:(i+1)*sinks:(i+1)*sinks], r.tally)
+		given += records[i].Event.Size()
+		left += batch[i].event.Size()
+	}
+	if isFew(left, given) {
+		for _, s := range batch {
+			s.detach()
+		}
 	}
 	return batch
 }

@@ -144,6 +144,19 @@ func (s *shaped) leaveOut() {
 	s.id = strings.Clone(s.id)
 }
 
+// isFew says whether so little of a batch passed that what passed is to be copied. Its events share memory: the piece of a file that
+// they were read with, a row of the log. Whoever keeps events in memory counts their own bytes, and a few of them would otherwise
+// keep many times as much.
+func isFew(left, given int) bool { return 2*left < given }
+
+// detach frees what passed from the memory that it shares with others.
+func (s *shaped) detach() {
+	if s.fate == passes {
+		s.event = s.event.Detached()
+		s.source, s.id = strings.Clone(s.source), strings.Clone(s.id)
+	}
+}
+
 // step runs one stage. With on_error: pass an event that fails is as it was before.
 func (s *shaper) step(i int, subject *rules.Subject, t *tally) (keep bool, err error) {
 	stage := &s.stages[i]

@@ -80,6 +80,25 @@ func (t *tally) tellMissing(s *step, field string) {
 // scratch is a tally for what may have to be counted again. It is one goroutine's, until it is merged.
 func (t *tally) scratch() *tally { return &tally{steps: make([]step, len(t.steps)), quiet: true} }
 
+// counted is what a scratch tally has of a step that may have to be taken again.
+type counted struct {
+	lacking, errors int64
+	field           string
+}
+
+func (t *tally) counted(i int) counted {
+	s := &t.steps[i]
+	return counted{s.lacking.Load(), s.errors.Load(), s.field}
+}
+
+// uncount takes back what a scratch tally was told of a step since.
+func (t *tally) uncount(i int, to counted) {
+	s := &t.steps[i]
+	s.lacking.Store(to.lacking)
+	s.errors.Store(to.errors)
+	s.field = to.field
+}
+
 // merge adds what a scratch tally has, and empties it.
 func (t *tally) merge(scratch *tally) {
 	for i := range scratch.steps {

@@ -61,6 +61,7 @@ func TestParse(t *testing.T) {
 
 		{ParseOptions{Format: "logfmt"}, `level=info n=7 rate=1.50 id=007 ok=true msg="a \"b\"" bare empty=`,
 			`{"level":"info","n":7,"rate":1.50,"id":"007","ok":true,"msg":"a \"b\"","bare":true,"empty":""}`},
+		{ParseOptions{Format: "logfmt"}, `a=b b= c="c=d \" e=" d e`, `{"a":"b","b":"","c":"c=d \" e=","d":true,"e":true}`},
 		{ParseOptions{Format: "logfmt", Types: map[string]string{"n": "string"}}, `n=7 n=8`, `{"n":"7"}`},
 		{ParseOptions{Format: "logfmt"}, `a="b`, "not logfmt"},
 		{ParseOptions{Format: "logfmt"}, ``, "no key"},
@@ -149,17 +150,17 @@ func TestParsedIsJSON(t *testing.T) {
 	op := mustParse(t, ParseOptions{Format: "combined"})
 	for _, source := range []string{
 		`data.status`, `data.user`, `data.referer`, `data.time`, `data.none`, `data.status >= 500`, `data.bytes > 10 && data.method == "GET"`,
-		`len(data)`, `data`, `data.path.x`, `data["agent"]`, `data.status ?? 1`, `data.user == nil`, `keys(data)`, `datacontenttype`,
+		`len(data)`, `len(data.agent)`, `data.agent`, `data`, `data.path.x`, `data["agent"]`, `data.status ?? 1`, `data.user == nil`, `keys(data)`, `datacontenttype`,
 	} {
 		x := mustCompile(t, source)
-		s := Subject{Event: *line(webLineText + ` "-" "a \"b\""`)}
+		s := Subject{Event: *line(webLineText + ` "-" "a \"b\" \xe4\xff\xc3\xa4 z"`)}
 		if _, _, err := op(&s); err != nil {
 			t.Fatal(err)
 		}
 		lazy, lazyMissing, lazyErr := x.Value(s.in())
 		s.Finish()
 		eager, missing, err := x.Value(s.in())
-		if fmt.Sprint(lazy, lazyMissing, lazyErr) != fmt.Sprint(eager, missing, err) {
+		if fmt.Sprintf("%q", []any{lazy, lazyMissing, lazyErr}) != fmt.Sprintf("%q", []any{eager, missing, err}) {
 			t.Errorf("%s: %v %q %v as found, %v %q %v as JSON", source, lazy, lazyMissing, lazyErr, eager, missing, err)
 		}
 	}
@@ -246,5 +247,32 @@ func BenchmarkParseAndFilter(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestManyKeys holds that names are looked up by map where there are many: otherwise the time for a line would grow with the square
+// of their number, to minutes for a line of a MiB.
+func TestManyKeys(t *testing.T) {
+	var b strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&b, "k%d=%d ", i, i)
+	}
+	b.WriteString("k7=again")
+	s := Subject{Event: *line(b.String())}
+	if _, _, err := mustParse(t, ParseOptions{Format: "logfmt"})(&s); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := mustCompile(t, "data.k1999 + data.k7").Value(s.in()); err != nil || fmt.Sprint(got) != "2006" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if len(s.found.index) != 2000 {
+		t.Errorf("%d of 2000 names are in the map", len(s.found.index))
+	}
+	s.Reset(*line("a=1 a=2 b=3"))
+	if _, _, err := mustParse(t, ParseOptions{Format: "logfmt"})(&s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Finish(); string(s.Event.Data) != `{"a":1,"b":3}` || s.found.index != nil {
+		t.Errorf("%s, %d names in the map", s.Event.Data, len(s.found.index))
 	}
 }

@@ -17,11 +17,12 @@ import (
 func logfmtParser(types map[string]string) lineParser {
 	return func(line string, _ *Subject, into *record) error {
 		d := logfmt.NewDecoderSize(strings.NewReader(line), len(line)+1)
-		for d.ScanRecord() {
-			for rest := line; d.ScanKeyval(); {
+		for rest := line; d.ScanRecord(); {
+			for d.ScanKeyval() {
+				var assigned bool
+				assigned, rest = skipPair(rest)
 				name := string(d.Key())
-				_, rest, _ = strings.Cut(rest, name)
-				v, err := logfmtValue(name, d.Value(), strings.HasPrefix(rest, "="), types)
+				v, err := logfmtValue(name, d.Value(), assigned, types)
 				if err != nil {
 					return err
 				}
@@ -36,6 +37,29 @@ func logfmtParser(types map[string]string) lineParser {
 		}
 		return nil
 	}
+}
+
+// skipPair says whether the pair that a text begins with has an =, which the decoder does not tell, and returns what follows the pair.
+func skipPair(text string) (assigned bool, rest string) {
+	at := strings.IndexFunc(text, func(c rune) bool { return c > ' ' })
+	text = text[max(at, 0):]
+	end := strings.IndexFunc(text, func(c rune) bool { return c == '=' || c <= ' ' })
+	if end < 0 || text[end] != '=' {
+		return false, text[max(end, 0):]
+	}
+	text = text[end+1:]
+	if !strings.HasPrefix(text, `"`) {
+		return true, text[max(strings.IndexFunc(text, func(c rune) bool { return c <= ' ' }), 0):]
+	}
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return true, text[i+1:]
+		}
+	}
+	return true, ""
 }
 
 func logfmtValue(name string, value []byte, assigned bool, types map[string]string) (found, error) {

@@ -3,13 +3,18 @@ package rules
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // record is what a parser found: members with names, in their order, each name once. Values share the memory of the text.
 type record struct {
 	names  []string
 	values []found
+	index  map[string]int // of the names; made when there are many
 }
+
+// manyNames is the number from which on names are looked up by map: a line may have tens of thousands.
+const manyNames = 32
 
 // found is one value of a record, as text that its kind tells how to read.
 type found struct {
@@ -28,11 +33,20 @@ const (
 	foundJSON             // text is a value of JSON
 )
 
-func (r *record) reset() { r.names, r.values = r.names[:0], r.values[:0] }
+func (r *record) reset() { r.names, r.values, r.index = r.names[:0], r.values[:0], nil }
 
 // push appends a member whose name is not there yet.
 func (r *record) push(name string, v found) {
 	r.names, r.values = append(r.names, name), append(r.values, v)
+	switch n := len(r.names); {
+	case r.index != nil:
+		r.index[name] = n - 1
+	case n > manyNames:
+		r.index = make(map[string]int, 2*n)
+		for i, name := range r.names {
+			r.index[name] = i
+		}
+	}
 }
 
 // add appends a member. Of equal names the first counts, as everywhere in this package.
@@ -43,6 +57,12 @@ func (r *record) add(name string, v found) {
 }
 
 func (r *record) find(name string) int {
+	if r.index != nil {
+		if i, ok := r.index[name]; ok {
+			return i
+		}
+		return -1
+	}
 	for i, n := range r.names {
 		if n == name {
 			return i
@@ -55,6 +75,9 @@ func (r *record) find(name string) int {
 func (f found) value() (any, error) {
 	switch f.kind {
 	case foundText:
+		if !utf8.ValidString(f.text) {
+			return string([]rune(f.text)), nil // as it is in JSON, with U+FFFD for each byte that is no text
+		}
 		return f.text, nil
 	case foundNumber:
 		return numberOf(f.text), nil

@@ -12,6 +12,12 @@ type Assignment struct {
 	Value *Expr
 }
 
+// Identity says that the assignment writes what an event is known by: its id or its source.
+func (a Assignment) Identity() bool {
+	t, err := parseTarget(a.Path)
+	return err == nil && t.attribute != nil && (*t.attribute == attrID || *t.attribute == attrSource)
+}
+
 // Filter keeps the events for which x is true.
 func Filter(x *Expr) Op {
 	return func(s *Subject) (bool, string, error) { return x.Bool(s.in()) }

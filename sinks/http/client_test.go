@@ -206,6 +206,91 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// gathered sends in one piece what is written up to a flush.
+type gathered struct {
+	net.Conn
+	held []byte
+}
+
+func (g *gathered) Write(p []byte) (int, error) {
+	g.held = append(g.held, p...)
+	return len(p), nil
+}
+
+func (g *gathered) flush() {
+	_, _ = g.Conn.Write(g.held)
+	g.held = nil
+}
+
+// What comes unasked with an answer is no answer to the next request, also where TLS has read it off the connection already.
+func TestUnaskedAnswerBehindTLS(t *testing.T) {
+	srv := httptest.NewUnstartedServer(nil)
+	srv.StartTLS()
+	cert, roots := srv.TLS.Certificates[0], x509.NewCertPool()
+	roots.AddCert(srv.Certificate())
+	srv.Close()
+	var requests atomic.Int64
+	address, conns := counted(t, func(n int64, c net.Conn) {
+		g := &gathered{Conn: c}
+		s := tls.Server(&flushed{g}, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
+		if readRequest(s) == nil {
+			return
+		}
+		requests.Add(1)
+		_, _ = io.WriteString(s, taken)
+		if n == 1 {
+			_, _ = io.WriteString(s, taken)
+		}
+		g.flush()
+		_, _ = io.Copy(io.Discard, s)
+	})
+	c := Defaults()
+	c.URL = template(t, "https"+strings.TrimPrefix(address, "http"))
+	s, err := New(c, Dial(func(ctx context.Context, _, address string) (net.Conn, error) {
+		n, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		return handshake(ctx, n, &tls.Config{ServerName: "example.com", RootCAs: roots})
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 2 {
+		if err := send(t, s, order()); err != nil {
+			t.Error(err)
+		}
+	}
+	if requests.Load() != 2 || conns.Load() != 2 {
+		t.Errorf("%d requests on %d connections for 2 attempts", requests.Load(), conns.Load())
+	}
+}
+
+// flushed sends what is held before it reads, as the handshake needs it.
+type flushed struct{ *gathered }
+
+func (f *flushed) Read(p []byte) (int, error) {
+	f.flush()
+	return f.Conn.Read(p)
+}
+
+// The time of an attempt is the bound of all that it waits for, also of the rest of an answer.
+func TestRestOfAnAnswerHearsTheDeadline(t *testing.T) {
+	s := newSink(t, rawServer(t, answer("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx")))
+	s.network.(*client).drainFor = 20 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	attempt := &abortable{Context: ctx, called: make(chan func(), 1)} // the connection alone keeps its deadline
+	if err := s.Deliver(attempt, []event.Delivery{order()}).Verdicts[0]; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // piped hides what a connection is, as one that goes through something else would.
 type piped struct{ net.Conn }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	nethttp "net/http"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -33,8 +34,10 @@ type conn struct {
 	limit   int64           // what may still be read of the head of an answer
 	below   syscall.RawConn // nil where the system cannot tell whether the connection is alive: then it is used once
 	look    func(fd uintptr)
-	quiet   bool   // what look found
-	stop    func() // abort, bound once
+	quiet   bool      // what look found
+	secure  bool      // with TLS, which may have read more than it handed out
+	until   time.Time // the deadline of the present attempt; zero: none
+	stop    func()    // abort, bound once
 	sent    sending
 	used    bool      // it has carried an answer before
 	since   time.Time // when it became idle
@@ -50,7 +53,7 @@ func newConn(n net.Conn) *conn {
 	k.in = bufio.NewReaderSize(readerFunc(k.read), 4<<10)
 	below := n
 	if t, ok := n.(interface{ NetConn() net.Conn }); ok {
-		below = t.NetConn()
+		below, k.secure = t.NetConn(), true
 	}
 	if s, ok := below.(syscall.Conn); ok {
 		k.below, _ = s.SyscallConn()
@@ -75,7 +78,15 @@ func (k *conn) read(p []byte) (int, error) {
 // a question (an answer of 408 before it closes, a ticket of TLS) is no answer to the next one.
 func (k *conn) alive() bool {
 	k.quiet = false
-	return k.below != nil && k.below.Control(k.look) == nil && k.quiet
+	return k.below != nil && k.below.Control(k.look) == nil && k.quiet && (!k.secure || k.drained())
+}
+
+// drained says whether TLS has nothing at hand: a read whose time is over brings what was read with an earlier record, and nothing
+// of the connection.
+func (k *conn) drained() bool {
+	_ = k.SetReadDeadline(time.Unix(1, 0))
+	n, err := k.Conn.Read(make([]byte, 1))
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func (k *conn) poll(fd uintptr) {
@@ -87,8 +98,8 @@ func (k *conn) poll(fd uintptr) {
 // begin makes the connection end its waits with ctx.
 func (k *conn) begin(ctx context.Context) {
 	k.written, k.limit = 0, maxHeaders
-	deadline, _ := ctx.Deadline()
-	_ = k.SetDeadline(deadline)
+	k.until, _ = ctx.Deadline()
+	_ = k.SetDeadline(k.until)
 }
 
 // abort ends every wait at the connection, now and later.
@@ -103,7 +114,7 @@ func (k *conn) abort() {
 func (k *conn) hurry(at time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.aborted {
+	if !k.aborted && (k.until.IsZero() || at.Before(k.until)) {
 		_ = k.SetReadDeadline(at)
 	}
 }

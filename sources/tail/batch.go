@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"bytes"
 	"unsafe"
 
 	"github.com/millrace-run/millrace/event"
@@ -48,14 +49,19 @@ func (b *batch) touch(f *file) {
 	}
 }
 
-// named gives the events their ids, which share one piece of memory.
+// named gives the events their ids, which share one piece of memory as their lines share what was read. Where most of that was left out,
+// as lines that are too long are, the others are copied: the log counts their own bytes only.
 func (b *batch) named() []event.Event {
 	if len(b.events) == 0 {
 		return nil
 	}
 	all := unsafe.String(&b.ids[0], len(b.ids)) // ids is not written to any more
+	few := int64(2*(b.size+len(b.ids))) < b.bytes
 	for i := range b.events {
 		b.events[i].ID = all[i*idSize : (i+1)*idSize]
+		if few {
+			b.events[i].Data = bytes.Clone(b.events[i].Data)
+		}
 	}
 	return b.events
 }
