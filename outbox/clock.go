@@ -40,12 +40,12 @@ func (w *writer) retime(p *plan, s *survey, now time.Time, most piece) (bool, er
 	w.box.mu.RLock()
 	defer w.box.mu.RUnlock()
 	for _, t := range w.box.topics {
-		if t.retime == 0 {
+		if t.retime == 0 || t.stuck {
 			continue
 		}
 		x, err := w.retimeEnd(t, late, most)
 		if err != nil {
-			return false, err
+			return false, w.ofHistory(t, err)
 		}
 		if x.to > 0 {
 			x.at, p.retiming = now.UnixNano(), x

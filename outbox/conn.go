@@ -145,7 +145,8 @@ func isCorrupt(err error) bool {
 // isOwn says whether an error is not the file's or the connection's, but of the one who asked.
 func isOwn(err error) bool {
 	var e sqlite3.Error
-	return err != nil && (!errors.As(err, &e) || e.Code == sqlite3.ErrConstraint)
+	var part *partError
+	return err != nil && !errors.As(err, &part) && (!errors.As(err, &e) || e.Code == sqlite3.ErrConstraint)
 }
 
 // isBusy says whether somebody else holds a lock on the file, which passes.

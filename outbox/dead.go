@@ -162,8 +162,9 @@ func (b *Outbox) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
 			touched := map[int64][]event.Offset{}
 			err := p.change(c, "DELETE FROM deliveries", touched)
 			for id, offsets := range touched {
-				if s := b.byID(id); s != nil && err == nil {
-					err = leaveAll(c, s.topic, offsets)
+				s := b.byID(id)
+				for i := 0; s != nil && err == nil && i < len(offsets); i++ {
+					err = b.writer.leave(s.topic, offsets[i])
 				}
 			}
 			return func() {}, err

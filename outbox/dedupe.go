@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"slices"
 	"time"
 
@@ -82,11 +81,8 @@ type keyed struct {
 
 // loadSecret reads what makes the hashes of this file its own.
 func (b *Outbox) loadSecret(c *conn) error {
-	err := c.each("SELECT value FROM secrets WHERE name = 'keys'", func(columns []driver.Value) error {
-		b.secret, _ = columns[0].([]byte)
-		return io.EOF
-	})
-	if err == nil && len(b.secret) == 0 {
+	var err error
+	if b.secret, err = secret(c, "keys"); err == nil && len(b.secret) == 0 {
 		err = errors.New("the file has no secret for its keys")
 	}
 	return err

@@ -574,3 +574,53 @@ func TestOldFile(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestDuplicateOfWhatFailed: of two callers with one key, whose events come into one commit that fails, neither hears of an event that
+// was never stored.
+func TestDuplicateOfWhatFailed(t *testing.T) {
+	var f faults
+	k := openKeyed(t, event.Dedupe{Window: time.Hour, MaxKeys: 1000})
+	k.options.fault, k.options.Clock = f.hook, hasty{}
+	k.reopen()
+	tries := 0
+	began, together := make(chan struct{}), make(chan struct{})
+	f.set(func(query string) error {
+		if query != "COMMIT" {
+			return nil
+		}
+		if tries++; tries == 1 {
+			close(began)
+			<-together // until both wait
+			return sqlite3.Error{Code: sqlite3.ErrBusy}
+		}
+		return sqlite3.Error{Code: sqlite3.ErrFull}
+	})
+	send := func(id string) <-chan error {
+		answer := make(chan error, 1)
+		go func() {
+			_, err := k.Commit(t.Context(), event.Commit{Appends: []event.Append{{
+				Topic: "t", Events: []event.Event{{ID: id}}, Keys: []string{"key"}}}})
+			answer <- err
+		}()
+		return answer
+	}
+	first := send("a")
+	<-began
+	second := send("b")
+	awaitQueued(t, k.Outbox)
+	close(together)
+	for _, answer := range []<-chan error{first, second} {
+		if err := <-answer; !errors.Is(err, event.ErrFull) {
+			t.Error(err)
+		}
+	}
+	f.set(func(string) error { return nil })
+	for k.writer.tight() {
+		state := event.State{Owner: "s", Changes: event.Changes{"k": nil}}
+		if err := commit(t.Context(), k.Outbox, event.Commit{States: []event.State{state}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.want("c", "c", "key")
+	sameOnDisk(t, k.Outbox)
+}

@@ -38,7 +38,7 @@
 // One goroutine, the writer, owns the only connection that writes. It takes everything that waits and does:
 //
 //	 1  BEGIN IMMEDIATE
-//	 2  insert segments, update cursors and rows, write states, raise the commit number
+//	 2  update rows, purge history, write keys, segments, cursors, states and receipts, raise the commit number
 //	 3  COMMIT: SQLite writes the pages to the WAL and fsyncs it (synchronous=FULL)
 //	 4  write the mark: file id and commit number, 28 bytes in <path>.mark, not synced
 //	 5  move the state in memory, put the events into the ring, wake the readers
@@ -54,7 +54,8 @@
 //
 // A commit that fails leaves nothing behind: the writer rolls back and decides by the error. A full disk refuses the appends and
 // tries the rest again (below). A lock held by another program (somebody looks with the sqlite3 shell) is waited for, and callers
-// whose time is up meanwhile are let go. A fault of one member, such as a layout that names a thing twice, is its answer. Everything
+// whose time is up meanwhile are let go. A fault of one member, such as a layout that names a thing twice, is its answer. A damaged
+// page of what can be done without (see Damage) is left alone from then on, and the commit is formed anew without it. Everything
 // else, a failed fsync above all, ends the outbox: those in the commit hear ErrUnknown, later ones ErrClosed, and Failed tells
 // the process to end. It never tries a second fsync, because the kernel may have dropped the pages that the first could not write.
 //
@@ -82,7 +83,8 @@
 // delivered again for the lack of one. An event that is delivered twice has two.
 //
 // They take at most 256 MiB, whatever becomes of their events and subscriptions; then the oldest rows go, a few with each commit.
-// At nine tenths of MaxSize none are written any more and the old ones make room. On a full disk none are written, and those that
+// Where less than a thirty-second part of MaxSize, or less than 2 MiB, is left below its nine tenths, none are written any more and
+// the old ones make room, before history does. On a full disk none are written, and those that
 // wait in memory are bounded: the oldest of a subscription go.
 //
 // # By id
@@ -92,8 +94,10 @@
 // it takes new events from the ring, reads older ones in pieces of a MiB, and writes a block in four commits that wait until
 // others had their turn. At a start it begins where the last whole block ends; nobody waits for it. A look-up brings the hashes up
 // to the end of the topic itself, so it finds whatever was committed before it, and reads the events of a block that has no index yet.
+// Last it reads what is in bodies, where a purge may have put what was in a segment before.
 //
-// All of that is derived from the segments: a crash leaves a block whole or not counted, and one that is not is made again.
+// All of that is derived from the segments: a crash leaves a block whole or not counted, and one that is not is made again. When all
+// events of a block have been purged, the same goroutine deletes its index, a few blocks in a commit; until then it does no harm.
 //
 // # Damage
 //
@@ -104,7 +108,8 @@
 // A row of receipts that does not is an error for those who ask for a receipt in it. A part of the index of ids that does not is made
 // again, and the look-up that met it reads the events instead. A look-up that has to read events which cannot be read returns an
 // error that names them beside what it found. When a page of these tables is damaged, SQLite refuses to change it: no more
-// receipts are kept, or the block stays without an index, and events come and go as before.
+// receipts are kept, or the block stays without an index, and events come and go as before. Damaged history of a topic is no longer
+// purged, and what is still needed of the topic is handed out; a rescued event on a damaged page stays there when its last row ends.
 //
 // # Retention
 //

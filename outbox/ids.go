@@ -36,7 +36,6 @@ const (
 	idPiece      = 32 // rows that one commit writes: about a quarter of a MiB
 	idChunks     = 16 // times in a block that the goroutine is woken
 	idTails      = 4  // blocks of a topic that wait in memory to be written; older ones are read again
-	idForget     = 4  // blocks that one call of forgetIDs deletes at most
 	blockBits    = 32 // of the key of a row
 	maxIDTopic   = 1 << (63 - bucketBits - blockBits)
 	hashBits     = 40 // of the hash in an entry
@@ -102,20 +101,13 @@ func newIDs(b *Outbox, c *conn, block int) (*ids, error) {
 	if block > 0 {
 		x.block = event.Offset(block)
 	}
-	err := x.readKey(c)
-	if err == nil && len(x.key) != idSize {
+	var err error
+	if x.key, err = secret(c, "ids"); err == nil && len(x.key) != idSize {
 		if err = c.exec("INSERT OR REPLACE INTO secrets (name, value) VALUES ('ids', randomblob(16))"); err == nil {
-			err = x.readKey(c)
+			x.key, err = secret(c, "ids")
 		}
 	}
 	return x, err
-}
-
-func (x *ids) readKey(c *conn) error {
-	return c.each("SELECT value FROM secrets WHERE name = 'ids'", func(columns []driver.Value) error {
-		x.key, _ = columns[0].([]byte)
-		return io.EOF
-	})
 }
 
 // hash is keyed, so that who chooses ids cannot choose hashes. It is never 0.
@@ -470,65 +462,6 @@ func indexError(t *topic, err error) error {
 		return fmt.Errorf("topic %s, index of event ids: %w", t.name, err)
 	}
 	return err
-}
-
-// forgetIDs deletes the index of blocks that end at or before upTo: their events are deleted in the same transaction, or were
-// before. It runs on the writer's goroutine and deletes a few blocks at a time, which is a MiB of WAL each at most; what is left
-// is deleted by later calls and does no harm meanwhile. After a damaged page SQLite refuses every change until the transaction
-// ends: then this is an error once, and nothing is deleted any more.
-func (b *Outbox) forgetIDs(c *conn, t *topic, upTo event.Offset) error {
-	if b.ids.spent.Load() {
-		return nil
-	}
-	err := b.ids.forget(c, t, upTo)
-	if isCorrupt(err) {
-		b.ids.spent.Store(true)
-		return fmt.Errorf("%v; it is left alone from now on", indexError(t, err)) // without its class: only this transaction is lost
-	}
-	return err
-}
-
-func (x *ids) forget(c *conn, t *topic, upTo event.Offset) error {
-	last, err := c.integer(`SELECT max(block) FROM (SELECT block FROM id_blocks WHERE topic = ? AND block < ? ORDER BY block LIMIT ?)`,
-		t.id, int64(upTo/x.block), int64(idForget))
-	if err != nil {
-		return err
-	}
-	none, err := c.integer("SELECT count(*) FROM id_blocks WHERE topic = ? AND block <= ? AND block < ?", t.id, last, int64(upTo/x.block))
-	if err != nil || none == 0 {
-		return err
-	}
-	for bucket := range int64(idBuckets) {
-		err := c.exec("DELETE FROM ids WHERE id BETWEEN ? AND ?", x.rowKey(t, bucket, 0), x.rowKey(t, bucket, last))
-		if err != nil {
-			return err
-		}
-	}
-	return c.exec("DELETE FROM id_blocks WHERE topic = ? AND block <= ?", t.id, last)
-}
-
-// tidy deletes the index of what was purged.
-func (x *ids) tidy(ctx context.Context, t *topic) error {
-	for t.id < maxIDTopic && !x.spent.Load() {
-		upTo := t.purgedTo()
-		first, err := x.firstBlock(ctx, t)
-		if err != nil || first < 0 || x.start(first+1) > upTo+1 {
-			return err
-		}
-		if err := x.box.do(ctx, func(c *conn) (func(), error) { return nil, x.box.forgetIDs(c, t, upTo) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// firstBlock is the first block with an index, -1 if there is none.
-func (x *ids) firstBlock(ctx context.Context, t *topic) (first int64, err error) {
-	err = x.box.readers.with(ctx, func(c *conn) (err error) {
-		first, err = c.integer("SELECT coalesce(min(block), -1) FROM id_blocks WHERE topic = ?", t.id)
-		return err
-	})
-	return first, err
 }
 
 // allTopics are the topics by name.

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	sqlite3 "github.com/mattn/go-sqlite3"
 	"pgregory.net/rapid"
 
 	"github.com/millrace-run/millrace/event"
@@ -23,6 +25,8 @@ type model struct {
 	options Options
 	b       *Outbox
 	head    map[string]event.Offset // by topic
+	keys    map[string]string       // of topic t, the id that each stands for
+	faults  faults
 	subs    map[string]*modelled
 }
 
@@ -33,11 +37,13 @@ type modelled struct {
 }
 
 var modelLayout = event.Layout{Topics: []event.Topic{
-	{Name: "t", Subscriptions: []string{"t/a", "t/b"}}, {Name: "u", Subscriptions: []string{"u/a", "u/b", "u/c"}},
+	{Name: "t", Subscriptions: []string{"t/a", "t/b"}, Dedupe: &event.Dedupe{Window: time.Hour, MaxKeys: 1000}},
+	{Name: "u", Subscriptions: []string{"u/a", "u/b", "u/c"}},
 }}
 
-// TestModel does random things to an outbox that purges whatever it may, and compares it with a model all the time: what is
-// owed is handed out, rows have their events, and no body is kept for nobody.
+// TestModel does random things to an outbox that purges whatever it may, while its commits fail now and then, and compares it with a
+// model all the time: what is owed is handed out, rows have their events, no body is kept for nobody, no duplicate is taken and
+// nothing else left out, and what is there is found by its id.
 func TestModel(t *testing.T) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue { // each opens a few files and syncs a lot
 		if err := checks.Value.Set("25"); err != nil {
@@ -50,8 +56,9 @@ func TestModel(t *testing.T) {
 		runs++
 		path := filepath.Join(dir, fmt.Sprint(runs), "outbox.db")
 		m := &model{
-			t: rt, ctx: t.Context(), options: Options{Path: path}, head: map[string]event.Offset{}, subs: map[string]*modelled{},
+			t: rt, ctx: t.Context(), head: map[string]event.Offset{}, keys: map[string]string{}, subs: map[string]*modelled{},
 		}
+		m.options = Options{Path: path, Clock: hasty{}, idBlock: 8, fault: m.faults.hook}
 		if rapid.Bool().Draw(rt, "by age") {
 			m.options.Retention.Age = time.Nanosecond
 		} else {
@@ -79,13 +86,15 @@ func TestModel(t *testing.T) {
 func (m *model) must(err error) {
 	m.t.Helper()
 	if err != nil {
-		m.t.Fatal(err)
+		m.t.Fatal(err, m.b.Err())
 	}
 }
 
 func (m *model) open() {
 	b, err := Open(m.ctx, m.options)
-	m.must(err)
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	m.b = b
 	m.must(b.Configure(m.ctx, modelLayout))
 }
@@ -99,8 +108,33 @@ func (m *model) reopen(*rapid.T) {
 func (m *model) commit(c event.Commit) {
 	m.t.Helper()
 	m.must(m.b.do(m.ctx, func(*conn) (func(), error) { m.b.writer.retention.more = true; return nil, nil }))
-	_, err := m.b.Commit(m.ctx, c)
+	m.commitUntilRoom(c)
+}
+
+// commitUntilRoom makes a commit of which a statement may fail in a way that passes. It is given again while the outbox is full, since
+// nothing of it happens then.
+func (m *model) commitUntilRoom(c event.Commit) []event.Appended {
+	m.t.Helper()
+	cause := rapid.SampledFrom([]sqlite3.ErrNo{0, 0, sqlite3.ErrBusy, sqlite3.ErrFull}).Draw(m.t, "fault")
+	left := rapid.IntRange(1, 12).Draw(m.t, "statement")
+	m.faults.set(func(query string) error {
+		if left--; left == 0 && cause != 0 && query != "ROLLBACK" {
+			return sqlite3.Error{Code: cause}
+		}
+		return nil
+	})
+	appended, err := m.b.Commit(m.ctx, c)
+	m.faults.set(func(string) error { return nil })
+	for errors.Is(err, event.ErrFull) || m.b.Full() {
+		state := event.State{Owner: "s", Changes: event.Changes{"k": nil}} // makes the writer look for room
+		_, full := m.b.Commit(m.ctx, event.Commit{States: []event.State{state}})
+		m.must(full)
+		if errors.Is(err, event.ErrFull) {
+			appended, err = m.b.Commit(m.ctx, c)
+		}
+	}
 	m.must(err)
+	return appended
 }
 
 func (m *model) sub() (string, *modelled) {
@@ -110,19 +144,38 @@ func (m *model) sub() (string, *modelled) {
 
 func (m *model) append(*rapid.T) {
 	topic := rapid.SampledFrom([]string{"t", "u"}).Draw(m.t, "topic")
-	var events []event.Event
-	for range rapid.IntRange(1, 5).Draw(m.t, "events") {
-		m.head[topic]++
-		o := m.head[topic]
+	a := event.Append{Topic: topic}
+	duplicates := map[int]string{}
+	for i := range rapid.IntRange(1, 5).Draw(m.t, "events") {
+		key := ""
+		if topic == "t" {
+			key = rapid.StringOf(rapid.RuneFrom([]rune("abcdef"))).Draw(m.t, "key")
+			a.Keys = append(a.Keys, key)
+		}
 		size := rapid.IntRange(0, 300).Draw(m.t, "bytes")
-		events = append(events, event.Event{ID: modelID(topic, o), Source: "/m", Data: make([]byte, size), Received: time.Now()})
-		for _, s := range m.subs {
-			if s.topic == topic {
-				s.pending = append(s.pending, o)
-			}
+		e := event.Event{ID: modelID(topic, m.head[topic]+1), Source: "/m", Data: make([]byte, size), Received: time.Now()}
+		a.Events = append(a.Events, e)
+		if first, known := m.keys[key]; known && key != "" {
+			duplicates[i] = first
+			continue
+		}
+		m.keys[key] = e.ID
+		m.appended(topic)
+	}
+	got := m.commitUntilRoom(event.Commit{Appends: []event.Append{a}})
+	if !maps.Equal(got[0].Duplicates, duplicates) {
+		m.t.Fatalf("duplicates %v, want %v", got[0].Duplicates, duplicates)
+	}
+}
+
+// appended notes one more event of a topic.
+func (m *model) appended(topic string) {
+	m.head[topic]++
+	for _, s := range m.subs {
+		if s.topic == topic {
+			s.pending = append(s.pending, m.head[topic])
 		}
 	}
-	m.commit(event.Commit{Appends: []event.Append{{Topic: topic, Events: events}}})
 }
 
 func modelID(topic string, o event.Offset) string { return fmt.Sprintf("%s-%d", topic, o) }
@@ -139,7 +192,7 @@ func (m *model) outcome(s *modelled, o event.Offset) event.Outcome {
 		return retrying(o, row)
 	}
 	delete(s.rows, o)
-	return event.Outcome{Offset: o, Row: row}
+	return event.Outcome{Offset: o, Row: row, Receipt: event.Receipt{Attempt: 1}}
 }
 
 // settle ends some of what is pending, most of it in order.
@@ -207,23 +260,40 @@ func (m *model) drop(*rapid.T) {
 
 // check compares everything.
 func (m *model) check(*rapid.T) {
-	named := map[string]bool{}
 	for name, s := range m.subs {
 		m.checkPending(name, s)
 		m.checkRows(name, s)
-		for o := range s.rows {
-			if o <= m.b.topic(s.topic).purgedTo() {
-				named[modelID(s.topic, o)] = true
+	}
+	named := map[string]bool{}
+	var n int64
+	m.must(m.b.do(m.ctx, func(c *conn) (_ func(), err error) { // in the writer's goroutine, so that nothing is purged meanwhile
+		for _, s := range m.subs {
+			for o := range s.rows {
+				if o <= m.b.topic(s.topic).purgedTo() {
+					named[modelID(s.topic, o)] = true
+				}
 			}
 		}
-	}
-	var n int64
-	m.must(m.b.readers.with(m.ctx, func(c *conn) (err error) {
 		n, err = c.integer("SELECT count(*) FROM bodies")
-		return err
+		return nil, err
 	}))
 	if int(n) != len(named) {
 		m.t.Fatalf("%d bodies for %v", n, named)
+	}
+	for _, topic := range slices.Sorted(maps.Keys(m.head)) {
+		m.checkFound(topic, rapid.Int64Range(1, int64(m.head[topic])).Draw(m.t, "found"), named)
+	}
+}
+
+// checkFound looks for an event by its id. Whether it is still there is known only of what a row names.
+func (m *model) checkFound(topic string, o int64, named map[string]bool) {
+	id := modelID(topic, event.Offset(o))
+	got, err := m.b.Find(m.ctx, id, 0)
+	m.must(err)
+	m.must(m.b.do(m.ctx, func(*conn) (func(), error) { return nil, nil })) // a purge that Find has seen is published now
+	gone := event.Offset(o) <= m.b.topic(topic).purgedTo() && !named[id]
+	if len(got) == 0 && !gone || len(got) > 1 || len(got) == 1 && (got[0].Topic != topic || int64(got[0].Record.Offset) != o) {
+		m.t.Fatalf("%s is found at %v, gone: %v", id, places(got), gone)
 	}
 }
 

@@ -153,6 +153,15 @@ func identity(c *conn) (id []byte, commits int64, err error) {
 	return id, commits, err
 }
 
+// secret is a key of hashes, nil if there is none of this name.
+func secret(c *conn, name string) (value []byte, err error) {
+	err = c.each("SELECT value FROM secrets WHERE name = ?", func(columns []driver.Value) error {
+		value, _ = columns[0].([]byte)
+		return io.EOF
+	}, name)
+	return value, err
+}
+
 func hasContent(path string) (bool, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {

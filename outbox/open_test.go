@@ -151,6 +151,20 @@ func copied(t *testing.T, from string, keep func(name string) bool) (path string
 	return filepath.Join(dir, "outbox.db")
 }
 
+// withWAL is an outbox that was killed, and whose WAL was changed then.
+func withWAL(t *testing.T, change func(wal []byte) []byte) (path string) {
+	t.Helper()
+	b := opened(t, Options{})
+	put(t, b, "1", "2", "3")
+	path = copied(t, filepath.Dir(b.path), func(name string) bool { return !strings.HasSuffix(name, "-shm") })
+	wal, err := os.ReadFile(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path+"-wal", string(change(wal)))
+	return path
+}
+
 // TestBehind: an outbox that lacks commits which its mark has seen is refused as it is, and opens without the mark.
 func TestBehind(t *testing.T) {
 	cases := map[string]func(t *testing.T) (path string){
@@ -164,6 +178,15 @@ func TestBehind(t *testing.T) {
 			closed(t, path)
 			put(t, opened(t, Options{Path: path}), "4")
 			return copied(t, filepath.Dir(path), func(name string) bool { return !strings.HasSuffix(name, "-wal") })
+		},
+		"WAL cut short": func(t *testing.T) string {
+			return withWAL(t, func(wal []byte) []byte { return wal[:len(wal)/2] })
+		},
+		"WAL with a flipped bit": func(t *testing.T) string {
+			return withWAL(t, func(wal []byte) []byte { wal[len(wal)/2] ^= 1; return wal })
+		},
+		"WAL with a flipped bit in its header": func(t *testing.T) string {
+			return withWAL(t, func(wal []byte) []byte { wal[20] ^= 1; return wal })
 		},
 		"older copy": func(t *testing.T) string {
 			path := filepath.Join(t.TempDir(), "outbox.db")

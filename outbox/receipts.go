@@ -130,9 +130,9 @@ func (w *writer) receiptsWait() (time.Duration, bool) {
 	switch {
 	case r.spent:
 		return 0, false
-	case w.over.Load() && !w.full.Load() && r.disk.size() > 0:
+	case w.scarce() && !w.full.Load() && r.disk.size() > 0:
 		return receiptsRelease, true
-	case w.tight() || r.since.IsZero():
+	case w.tight() || w.scarce() || r.since.IsZero():
 		return 0, false
 	}
 	return max(0, r.since.Add(receiptsWait).Sub(r.clock.Now())), true
@@ -141,11 +141,11 @@ func (w *writer) receiptsWait() (time.Duration, bool) {
 // receiptsDue says whether the receipts are worth a commit of their own, now that nothing else is there to be committed.
 func (w *writer) receiptsDue() bool {
 	wait, ok := w.receiptsWait()
-	return ok && (wait == 0 || w.over.Load() || w.box.queue.isClosed())
+	return ok && (wait == 0 || w.scarce() || w.box.queue.isClosed())
 }
 
-// applyReceipts writes what is ripe, and deletes what is too much. None are written while room is short. At the bound of the outbox
-// the old ones go, in small pieces so that nobody waits long for it; on a full disk they stay, because to delete them would take
+// applyReceipts writes what is ripe, and deletes what is too much. None are written while room is short. Near the bound of the
+// outbox all go, in small pieces so that nobody waits long for it; on a full disk they stay, because to delete them would take
 // room in the WAL and give none back to the disk.
 func (w *writer) applyReceipts(p *plan) error {
 	r := &w.receipts
@@ -154,34 +154,14 @@ func (w *writer) applyReceipts(p *plan) error {
 	switch {
 	case w.full.Load() || w.failures > 0 || r.spent:
 		return nil
-	case w.over.Load():
+	case w.scarce():
 		limit = 0
 	default:
 		if err := w.writeReceipts(&p.receipts); err != nil {
-			return ofReceipts(err)
+			return w.ofReceipts(err)
 		}
 	}
-	return ofReceipts(w.trimReceipts(&p.receipts.disk, limit))
-}
-
-// receiptsError is a damaged page of receipts. From it on SQLite refuses every change until the transaction ends.
-type receiptsError struct{ err error }
-
-func (e *receiptsError) Error() string { return e.err.Error() }
-
-// ofReceipts marks an error that only receipts make: the commit is formed anew without them.
-func ofReceipts(err error) error {
-	if isCorrupt(err) {
-		return &receiptsError{err}
-	}
-	return err
-}
-
-// spendReceipts goes on without receipts: an event that was accepted must not wait for them.
-func (w *writer) spendReceipts(b batch, err error) {
-	w.log.Error("receipts are damaged on disk and no more are kept", "err", err)
-	w.receipts.spent = true
-	w.retry(b, false, 0)
+	return w.ofReceipts(w.trimReceipts(&p.receipts.disk, limit))
 }
 
 func (w *writer) writeReceipts(p *receiptsPlan) error {

@@ -382,3 +382,45 @@ func TestStandings(t *testing.T) {
 		t.Error("an unknown topic has standings")
 	}
 }
+
+// TestReceiptsGoFirst: where room is short, receipts go before any history does, and come back when there is room.
+func TestReceiptsGoFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	b := opened(t, Options{Path: path, MaxSize: 16 << 20})
+	settleTo := func(to int) {
+		t.Helper()
+		from, _ := b.subscription("t/eager").Position()
+		var outcomes []event.Outcome
+		for o := int(from) + 1; o <= to; o++ {
+			outcomes = append(outcomes, delivered(event.Offset(o), 1, 200, 0))
+		}
+		settle(t, b, "t/eager", outcomes...)
+		settle(t, b, "t/lazy", all(from+1, event.Offset(to))...)
+	}
+	for at := 1; at <= 40_000; at += 4000 {
+		putMany(t, b, at, at+3999)
+		settleTo(at + 3999)
+	}
+	head := 40_000
+	if n := receiptRows(t, path); n < 60 {
+		t.Fatalf("%d rows", n)
+	}
+	for b.Space().Purged == 0 {
+		receive(t, b, "t", 300<<10, 1)
+		head++
+		settleTo(head)
+	}
+	if n := receiptRows(t, path); n != 0 {
+		t.Errorf("history went, and %d rows of receipts are left", n)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = opened(t, Options{Path: path, MaxSize: 64 << 20})
+	putMany(t, b, head+1, head+1000)
+	settleTo(head + 1000)
+	settleTo(head + 1000)
+	if n := receiptRows(t, path); n == 0 {
+		t.Error("there is room again, and no receipts are kept")
+	}
+}

@@ -55,33 +55,24 @@ func (w *writer) rescueFrom(t *topic, offsets []event.Offset) (rest []event.Offs
 	return offsets[n:], err
 }
 
-// leave deletes the bodies of events that no row names any more. It is called at the end of a commit that deleted rows.
-func leave(c *conn, t *topic, o event.Offset) error {
-	return c.exec(`DELETE FROM bodies WHERE topic = ?1 AND offset = ?2 AND NOT EXISTS (SELECT 1 FROM deliveries
-		WHERE offset = ?2 AND subscription IN (SELECT id FROM subscriptions WHERE topic = ?1))`, t.id, int64(o))
-}
-
-// leaveAll is leave for many events, of which only those whose segment has gone have a body.
-func leaveAll(c *conn, t *topic, offsets []event.Offset) error {
-	for _, o := range offsets {
-		if o > t.purgedTo() {
-			continue
-		}
-		if err := leave(c, t, o); err != nil {
-			return err
-		}
+// leave deletes the body of an event that no row names any more. It is called at the end of a commit that deleted rows.
+func (w *writer) leave(t *topic, o event.Offset) error {
+	if w.keepBodies || o > t.purgedTo() { // only events whose segment has gone have a body
+		return nil
 	}
-	return nil
+	return w.ofBodies(w.conn.exec(`DELETE FROM bodies WHERE topic = ?1 AND offset = ?2 AND NOT EXISTS (SELECT 1 FROM deliveries
+		WHERE offset = ?2 AND subscription IN (SELECT id FROM subscriptions WHERE topic = ?1))`, t.id, int64(o)))
 }
 
-// leaveBodies ends the bodies of the rows that a plan deletes. Only events whose segment had gone before have one: what the plan
-// itself purges it looks at after its rows.
+// leaveBodies ends the bodies of the rows that a plan deletes. What the plan itself purges it looks at after its rows, so of that
+// there is nothing to leave.
 func (w *writer) leaveBodies(p *plan) error {
 	for _, r := range p.rows {
-		if t := r.subscription.topic; r.exception == nil && r.offset <= t.purgedTo() {
-			if err := leave(w.conn, t, r.offset); err != nil {
-				return err
-			}
+		if r.exception != nil {
+			continue
+		}
+		if err := w.leave(r.subscription.topic, r.offset); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ const (
 	lookBytes     = 1 << 20               // or after how many appended bytes
 	longestSleep  = time.Hour             // of an idle writer with history whose age is bounded, as the clock may jump
 	clockSlack    = time.Second           // a difference of clocks that is no jump
-	leastRoom     = 1 << 20               // how far below the bound history begins to yield, at least
+	leastRoom     = 1 << 20               // how far below the bound history begins to yield, at least; receipts do at twice as much
 )
 
 // retention is what the writer knows of purging. Only its goroutine touches it, but for the atomics.
@@ -158,25 +158,34 @@ func (w *writer) survey() (s survey, err error) {
 	defer w.box.mu.RUnlock()
 	for _, t := range w.box.topics {
 		floor := t.floor()
-		if floor <= t.purgedTo() {
+		if t.stuck || floor <= t.purgedTo() {
 			continue
 		}
 		oldest, err := w.oldestOf(t)
 		if err != nil {
-			return s, err
+			return s, w.ofHistory(t, err)
 		}
 		if oldest.n == 0 || oldest.last() > floor {
 			continue
 		}
 		total, err := w.settledTotal(t, floor)
 		if err != nil {
-			return s, err
+			return s, w.ofHistory(t, err)
 		}
 		s.bytes += total - t.freed.Load()
 		s.topics = append(s.topics, history{topic: t, floor: floor, next: oldest})
 	}
 	w.retention.kept.Store(s.bytes)
 	return s, nil
+}
+
+// hasHistory says whether there is any. It runs outside of a transaction.
+func (w *writer) hasHistory() (bool, error) {
+	for {
+		if s, err := w.survey(); !goWithout(err) {
+			return s.bytes > 0, err
+		}
+	}
 }
 
 // oldest returns the topic that has the oldest history and when that of the others begins; nil if there is none.
@@ -199,8 +208,14 @@ func (s *survey) oldest() (oldest *history, others int64) {
 
 // pressed says whether history must yield, whatever its age and size.
 func (w *writer) pressed() bool {
-	return w.retention.tight && w.spare < 2*maxCommit || w.maxSize > 0 && w.usedNow() >= w.bound()-max(leastRoom, w.maxSize/64)
+	return w.retention.tight && w.spare < 2*maxCommit || w.maxSize > 0 && w.usedNow() >= w.bound()-w.room()
 }
+
+// scarce says whether receipts must yield: they are the first to make room.
+func (w *writer) scarce() bool { return w.maxSize > 0 && w.used >= w.bound()-2*w.room() }
+
+// room is what history keeps free below the bound.
+func (w *writer) room() int64 { return max(leastRoom, w.maxSize/64) }
 
 // wall is the time as people see it, which may go back; what a Time knows beside it, so that it never does, is left out.
 func (w *writer) wall() time.Time { return w.clock.Now().Round(0) }
@@ -270,7 +285,7 @@ func (w *writer) cut(p *plan, h *history, goes func(at int64) bool, left *int64,
 	}
 	from := h.next.first
 	h.next, h.purge.behind = place{}, place{}
-	return w.places(t, from, most.segments+1, func(x place) bool {
+	return w.ofHistory(t, w.places(t, from, most.segments+1, func(x place) bool {
 		if x.last() > h.floor {
 			h.purge.behind = x
 			return false
@@ -283,7 +298,7 @@ func (w *writer) cut(p *plan, h *history, goes func(at int64) bool, left *int64,
 		h.purge.to, h.purge.total = x.last(), x.total
 		*left, most.bytes, most.segments = *left-size, most.bytes-size, most.segments-1
 		return true
-	})
+	}))
 }
 
 // applyRetention carries out what was chosen.
@@ -292,24 +307,28 @@ func (w *writer) applyRetention(p *plan) error {
 		w.written += pieceBytes
 		err := w.conn.exec("UPDATE segments SET at = ? WHERE topic = ? AND first BETWEEN ? AND ?", x.at, x.topic.id, int64(x.from), int64(x.to))
 		if err != nil {
-			return err
+			return w.ofHistory(x.topic, err)
 		}
 	}
 	for _, g := range p.purges {
-		from := g.topic.purgedTo() + 1
-		if err := w.rescue(g.topic, from, g.to); err != nil {
-			return err
+		if err := w.applyPurge(g); err != nil {
+			return w.ofHistory(g.topic, err)
 		}
-		err := w.conn.exec("DELETE FROM segments WHERE topic = ? AND first BETWEEN ? AND ?", g.topic.id, int64(from), int64(g.to))
-		if err != nil {
-			return err
-		}
-		if err := w.conn.exec("UPDATE topics SET purged = ?, freed = ? WHERE id = ?", int64(g.to), g.total, g.topic.id); err != nil {
-			return err
-		}
-		w.written += 8 * pageSize
 	}
 	return nil
+}
+
+func (w *writer) applyPurge(g *purge) error {
+	from := g.topic.purgedTo() + 1
+	if err := w.rescue(g.topic, from, g.to); err != nil {
+		return err
+	}
+	err := w.conn.exec("DELETE FROM segments WHERE topic = ? AND first BETWEEN ? AND ?", g.topic.id, int64(from), int64(g.to))
+	if err != nil {
+		return err
+	}
+	w.written += 8 * pageSize
+	return w.conn.exec("UPDATE topics SET purged = ?, freed = ? WHERE id = ?", int64(g.to), g.total, g.topic.id)
 }
 
 // publishRetention moves memory after the commit.
@@ -326,14 +345,12 @@ func (w *writer) publishRetention(p *plan) {
 		}
 	}
 	for _, g := range p.purges {
+		w.box.ids.shrunk(g.topic.purgedTo(), g.to)
 		r.purged.Add(int64(g.to - g.topic.purgedTo()))
 		r.kept.Add(g.topic.freed.Load() - g.total)
 		g.topic.freed.Store(g.total)
 		g.topic.purged.Store(int64(g.to))
 		g.topic.oldest = g.behind
-	}
-	if len(p.purges) > 0 {
-		w.box.ids.wake()
 	}
 }
 
@@ -359,7 +376,7 @@ func (w *writer) purgeAlone(most piece, pressed bool) (bool, error) {
 		return false, w.rollback(err)
 	}
 	if p.retiming == nil && len(p.purges) == 0 {
-		return false, w.conn.exec("ROLLBACK")
+		return false, w.rollback(nil)
 	}
 	if err := w.applyRetention(p); err != nil {
 		return false, w.rollback(err)
@@ -380,6 +397,9 @@ func (w *writer) idle() error {
 	did, err := w.purgeAlone(piece{idleBytes, 4 * pieceSegments}, w.pressed())
 	r.dirty = r.dirty || err != nil // to look again
 	switch {
+	case goWithout(err):
+		r.more = true
+		return nil
 	case isFull(err):
 		w.fill("the disk is full")
 		w.reserve.release()
@@ -418,6 +438,9 @@ func (w *writer) makeRoom() (bool, error) {
 		return false, nil
 	}
 	did, err := w.purgeAlone(piece{2 * maxCommit, 4 * pieceSegments}, true)
+	if goWithout(err) {
+		return true, nil
+	}
 	if err != nil && !isFull(err) && !isBusy(err) {
 		return false, err
 	}

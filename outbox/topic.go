@@ -27,6 +27,7 @@ type topic struct {
 	subscriptions []*subscription
 
 	// What only the writer looks at, for retention.
+	stuck      bool         // its history cannot be purged
 	oldest     place        // its first segment; n is 0 while that is not known
 	retime     event.Offset // before it there may be times in the future, which are repaired; 0: there are none
 	floorAt    event.Offset // an offset

@@ -41,6 +41,8 @@ type writer struct {
 	keyRow  int64        // the last id that a row of keys was given
 	doomed  []int64      // rows of keys that are no longer needed, to be deleted a few at a time
 
+	keepBodies bool // the table of rescued events cannot be changed
+
 	receipts receipts
 	failures int // commits in a row that found the disk full or the file busy
 
@@ -157,10 +159,9 @@ func (w *writer) process(b batch) error {
 	}
 	p, err := w.commit(b)
 	var own *ownError
-	var receipts *receiptsError
 	switch {
-	case errors.As(err, &receipts):
-		w.spendReceipts(p.batch, err)
+	case goWithout(err):
+		w.retry(p.batch, false, 0)
 		return nil
 	case errors.As(err, &own):
 		p.batch.requests[0].done <- own.err
@@ -279,8 +280,8 @@ func (w *writer) rollback(cause error) error {
 		return cause
 	}
 	if err := w.conn.exec("ROLLBACK"); err != nil {
-		// Without the first error's class: a connection that cannot roll back is of no further use.
-		return fmt.Errorf("rolling back after %q: %w", cause, err)
+		// Without the class of either error: a connection that cannot roll back is of no further use.
+		return fmt.Errorf("rolling back after %v: %v", cause, err)
 	}
 	return cause
 }
@@ -318,8 +319,8 @@ func (w *writer) publish(p *plan) {
 // checkpoint moves the WAL into the file when it has grown enough. A full disk is noted; any other failure ends the outbox.
 func (w *writer) checkpoint() error {
 	if w.written < checkpointEvery {
-		if w.retention.tight || w.pressed() {
-			return w.measure()
+		if w.retention.tight || w.pressed() || w.scarce() {
+			return w.remeasure()
 		}
 		return nil
 	}
@@ -342,7 +343,16 @@ func (w *writer) checkpoint() error {
 	if err != nil && !isBusy(err) {
 		return fmt.Errorf("checkpointing the outbox failed: %w", err)
 	}
-	return w.measure()
+	return w.remeasure()
+}
+
+// remeasure is measure for a writer that can go on with the last numbers when the file is locked, or its index cannot grow.
+func (w *writer) remeasure() error {
+	err := w.measure()
+	if isFull(err) || isBusy(err) {
+		return nil
+	}
+	return err
 }
 
 // bound is how many bytes may be in use before appends are refused; the last tenth is for what drains.
@@ -365,11 +375,11 @@ func (w *writer) measure() error {
 	w.inUse.Store(w.used)
 	over := w.maxSize > 0 && w.used >= w.bound()
 	if over {
-		s, err := w.survey()
+		history, err := w.hasHistory()
 		if err != nil {
 			return err
 		}
-		over = s.bytes == 0 // else the next commit has its room from history
+		over = !history // else the next commit has its room from it
 	}
 	w.brim.Store(over && w.used >= w.maxSize)
 	if over != w.over.Swap(over) {

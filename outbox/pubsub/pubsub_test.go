@@ -131,6 +131,25 @@ func TestMessagesAreCopies(t *testing.T) {
 	}
 }
 
+// TestGroupsShareMemory: what one group is through with is still there for another that comes to it later.
+func TestGroupsShareMemory(t *testing.T) {
+	p := opened(t, pubsub.Config{})
+	late := subscriber(t, p, "late")
+	if err := late.SubscribeInitialize("t"); err != nil {
+		t.Fatal(err)
+	}
+	early := subscribed(t, p, "early", "t")
+	var messages []*message.Message
+	for _, id := range ids(1, 5) {
+		messages = append(messages, message.NewMessage(id, nil))
+	}
+	if err := p.Publisher().Publish("t", messages...); err != nil {
+		t.Fatal(err)
+	}
+	want(t, take(t, early, 5), "1 2 3 4 5")
+	want(t, take(t, subscribed(t, p, "late", "t"), 5), "1 2 3 4 5")
+}
+
 // TestFirstSubscribe shows from when on a group is owed messages.
 func TestFirstSubscribe(t *testing.T) {
 	p := opened(t, pubsub.Config{})

@@ -243,7 +243,7 @@ func TestForgetIDs(t *testing.T) {
 			if err := c.exec("DELETE FROM segments WHERE topic = ? AND first + n - 1 <= ?", topic.id, int64(upTo)); err != nil {
 				return nil, err
 			}
-			return nil, b.forgetIDs(c, topic, upTo)
+			return nil, b.ids.forget(c, topic, upTo)
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"encoding/binary"
@@ -54,7 +55,8 @@ type lookUp struct {
 	errs  []error // of events that cannot be read
 }
 
-// run looks into the tail first, since blocks move from there to the disk and never back, and then into the blocks before it.
+// run looks into the tail first, since blocks move from there to the disk and never back, then into the blocks before it, and last
+// at what outlived its segment.
 func (l *lookUp) run(ctx context.Context) error {
 	if l.topic.head() == 0 {
 		return nil
@@ -67,11 +69,13 @@ func (l *lookUp) run(ctx context.Context) error {
 	for i := 0; err == nil && i < len(late) && l.room != 0; i++ {
 		err = l.hit(ctx, late[i])
 	}
-	if l.room != 0 {
-		for _, x := range lost {
-			l.errs = append(l.errs, x.err)
-		}
+	for i := 0; err == nil && i < len(lost) && l.room != 0; i++ {
+		err = l.miss(ctx, lost[i].to, lost[i].err)
 	}
+	if err == nil {
+		err = l.rescued(ctx)
+	}
+	slices.SortFunc(l.found, func(a, b event.Record) int { return cmp.Compare(a.Offset, b.Offset) })
 	return errors.Join(append(l.errs, err)...)
 }
 
@@ -187,17 +191,56 @@ func (l *lookUp) hit(ctx context.Context, o event.Offset) error {
 	r, err := l.box.record(ctx, l.topic, o)
 	switch {
 	case errors.Is(err, errDamaged):
-		if gone, more := l.gone(ctx, o); gone || more != nil {
-			return more
-		}
-		l.errs = append(l.errs, err)
-		return nil
+		return l.miss(ctx, o, err)
 	case err != nil:
 		return err
 	case r.Event.ID == l.id:
 		l.take(r)
 	}
 	return nil
+}
+
+// miss notes that an event which is still there cannot be read.
+func (l *lookUp) miss(ctx context.Context, o event.Offset, cause error) error {
+	gone, err := l.gone(ctx, o)
+	if !gone && err == nil {
+		l.errs = append(l.errs, cause)
+	}
+	return err
+}
+
+// rescued looks at the events that outlived their segment. What a purge took from under the other looks is there by now.
+func (l *lookUp) rescued(ctx context.Context) error {
+	for from := event.Offset(0); l.room != 0; {
+		size := 0
+		err := l.box.readers.with(ctx, func(c *conn) error {
+			return c.each("SELECT offset, 1, body FROM bodies WHERE topic = ? AND offset > ? ORDER BY offset", func(columns []driver.Value) error {
+				l.takeBody(columns)
+				from = event.Offset(columns[0].(int64))
+				if size += len(columns[2].([]byte)); size >= maxRead || l.room == 0 {
+					return io.EOF
+				}
+				return nil
+			}, l.topic.id, int64(from))
+		})
+		if err != nil || size < maxRead {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeBody takes a rescued event if it has the id and was not found before.
+func (l *lookUp) takeBody(columns []driver.Value) {
+	records, err := decodeRow(l.topic, columns)
+	if err != nil {
+		l.errs = append(l.errs, err)
+		return
+	}
+	r := records[0]
+	if r.Event.ID == l.id && !slices.ContainsFunc(l.found, func(x event.Record) bool { return x.Offset == r.Offset }) {
+		l.take(r)
+	}
 }
 
 // gone says whether an offset lies before all that the topic still has.
