@@ -20,7 +20,12 @@ check: tools ## what a change must pass before it is committed, tests apart: for
 stress: tools ## Watermill's suite for Pub/Subs ten times at once, with the race detector
 	go test -race -tags stress -run=Stress -count=1 -timeout=20m ./outbox/pubsub
 
-bench: build ## measure the program against its floors, about 8 minutes; BENCH='-run intake -n 1' and the like choose
+torture: tools ## the long torture, then random programs of file actions against the tail until interrupted; a failure prints how to repeat it
+	MILLRACE_TORTURE=long go test -count=1 -timeout=60m ./torture
+	@while seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') && echo "file actions, seed $$seed" && \
+	  go test ./sources/tail -run='^TestPrograms$$' -count=1 -timeout=0 -rapid.checks=2000 -rapid.seed=$$seed; do :; done; exit 1
+
+bench: build ## measure the program against its floors, about 10 minutes; BENCH='-run intake -n 1' and the like choose
 	go build -trimpath -o bin/bench ./bench
 	./bin/bench $(BENCH)
 
@@ -43,4 +48,4 @@ tools:
 	@cc=$$(go env CC); test "$$(go env CGO_ENABLED)" = 1 && command -v "$${cc%% *}" >/dev/null || \
 	  { echo "millrace needs a C compiler for SQLite ($$cc is missing or CGO_ENABLED is 0): apt-get install gcc libc6-dev" >&2; exit 1; }
 
-.PHONY: help run test check stress bench bench-long bench-go build tools
+.PHONY: help run test check stress torture bench bench-long bench-go build tools

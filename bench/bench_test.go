@@ -147,7 +147,7 @@ func TestFlags(t *testing.T) {
 	if s, err := parse([]string{"-long"}, io.Discard); err != nil || s.runs != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for _, args := range []string{"-run (", "-o xml", "-d 1ms", "-n -1", "-backlogs 0", "-backlogs x", "-events 0", "more"} {
+	for _, args := range []string{"-run (", "-o xml", "-d 1ms", "-n -1", "-backlogs 0", "-backlogs x", "-events 0", "-log 0", "more"} {
 		if _, err := parse(strings.Fields(args), io.Discard); err == nil {
 			t.Errorf("%s is taken", args)
 		}
@@ -184,7 +184,7 @@ func TestWhole(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/millrace").CombinedOutput(); err != nil {
 		t.Fatalf("building the program: %v\n%s", err, out)
 	}
-	for _, args := range [][]string{{"-backlogs", "2000"}, {"-long", "-run", "stored", "-events", "2000"}} {
+	for _, args := range [][]string{{"-backlogs", "2000", "-log", "1"}, {"-long", "-run", "stored", "-events", "2000"}} {
 		var out, progress bytes.Buffer
 		err := run(t.Context(), append(args, "-binary", program, "-temp", dir, "-n", "1", "-d", "100ms", "-o", "json"), &out, &progress)
 		if err != nil {

@@ -64,6 +64,7 @@ func cases(s settings) []benchCase {
 			{name: "from exec to ready", value: "ready", unit: "ms", must: new(100.0), aim: new(50.0), less: true},
 		}, openIdle},
 	)
+	all = append(all, logCases()...)
 	if len(s.backlogs) > 0 {
 		n := s.backlogs[len(s.backlogs)-1]
 		all = append(all, benchCase{"memory-" + short(n), []figure{

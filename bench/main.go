@@ -43,6 +43,7 @@ type settings struct {
 	outage   time.Duration
 	events   int
 	backlogs []int
+	logSize  int
 	format   string
 	to       string
 	temp     string
@@ -67,6 +68,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		s.backlogs, err = integers(text)
 		return err
 	})
+	f.IntVar(&s.logSize, "log", 1000, "size of the logs that the log cases read, in `megabytes`")
 	f.StringVar(&s.format, "o", "table", "what to print: table, json or markdown")
 	f.StringVar(&s.to, "to", "", "print into this `file` in place of the standard output")
 	f.StringVar(&s.temp, "temp", "", "make the temporary folder in this `folder`: its disk is measured")
@@ -79,8 +81,8 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	if formats[s.format] == nil {
 		return s, fmt.Errorf("-o %s: want table, json or markdown", s.format)
 	}
-	if s.duration < 100*time.Millisecond || s.runs < 0 || s.events < 1 || s.outage <= 0 {
-		return s, errors.New("-d is at least 100ms; -events and -outage are more than 0; -n is not negative")
+	if s.duration < 100*time.Millisecond || s.runs < 0 || s.events < 1 || s.logSize < 1 || s.outage <= 0 {
+		return s, errors.New("-d is at least 100ms; -events, -log and -outage are more than 0; -n is not negative")
 	}
 	if s.runs == 0 {
 		s.runs = 5

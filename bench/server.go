@@ -61,6 +61,11 @@ pipelines:
   orders:
     source: { webhook: { path: /orders, type: order.created } }
 %s`, p.events, p.admin, settings, pipeline)
+	return p.write(ctx, text)
+}
+
+// write puts a configuration in place and has the program validate it.
+func (p *place) write(ctx context.Context, text string) error {
 	if err := os.WriteFile(p.file(), []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -201,15 +206,20 @@ func (p *process) cpu() (time.Duration, error) {
 }
 
 // memory is the resident size of the process in bytes.
-func (p *process) memory() (float64, error) {
+func (p *process) memory() (float64, error) { return p.status("VmRSS:") }
+
+// peak is the largest that its resident size ever was.
+func (p *process) peak() (float64, error) { return p.status("VmHWM:") }
+
+func (p *process) status(field string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	_, rest, _ := strings.Cut(string(text), field)
 	var kilobytes float64
 	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
-		return 0, fmt.Errorf("/proc/%d/status: VmRSS: %w", p.cmd.Process.Pid, err)
+		return 0, fmt.Errorf("/proc/%d/status: %s %w", p.cmd.Process.Pid, field, err)
 	}
 	return kilobytes * 1024, nil
 }

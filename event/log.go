@@ -19,6 +19,12 @@ type Batch struct {
 	Events []Event
 	State  Changes
 
+	// Count and Make, if Make is not nil, are the events in place of Events: Make writes event i to *e, whatever is there, without what
+	// Complete adds. A source of which the first stages drop most makes events one at a time that way, and spends no memory on them. Made
+	// events share the memory of what was read. Make is called for several at the same time, and more than once for the same event.
+	Count int
+	Make  func(i int, e *Event)
+
 	// Complete, if it is not nil, gives event i the attributes that cost time to make, such as an id that is a hash. Events that the
 	// first stages drop never get them. It is called for several at the same time, once for each event and emission, and must not keep e.
 	Complete func(i int, e *Event)
@@ -26,6 +32,31 @@ type Batch struct {
 	// Body, when it is not nil, is what the events were made of under a key that their sender chose and that their ids come from.
 	// Where duplicates are left out, the same key with another body is then an error (ErrConflict), and nothing is committed.
 	Body []byte
+}
+
+// Len is how many events the batch has.
+func (b *Batch) Len() int {
+	if b.Make != nil {
+		return b.Count
+	}
+	return len(b.Events)
+}
+
+// All makes and completes all events. Those that it returns are in no other hands, unless the batch had Events: then it is those.
+func (b *Batch) All() []Event {
+	all := b.Events
+	if b.Make != nil {
+		all = make([]Event, b.Count)
+		for i := range all {
+			b.Make(i, &all[i])
+		}
+	}
+	if b.Complete != nil {
+		for i := range all {
+			b.Complete(i, &all[i])
+		}
+	}
+	return all
 }
 
 // Changes are changes to a component's state: key to bytes, nil deletes the key. They are opaque to everyone else.

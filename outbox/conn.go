@@ -35,7 +35,7 @@ func openConn(path, mode string) (*conn, error) {
 	c := &conn{db: db.(*sqlite3.SQLiteConn), statements: map[string]*sqlite3.SQLiteStmt{}}
 	for _, pragma := range []string{
 		"busy_timeout = 5000", "synchronous = FULL", "wal_autocheckpoint = 0", "temp_store = MEMORY", "trusted_schema = OFF",
-		"cache_size = -8192",
+		"cache_size = -2048", // what is read is read once, front to back; the file's pages are in the kernel's cache
 	} {
 		if _, err := c.db.Exec("PRAGMA "+pragma, nil); err != nil {
 			return nil, errors.Join(err, c.close())

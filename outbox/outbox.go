@@ -263,7 +263,7 @@ func (b *Outbox) request(c event.Commit) (*request, error) {
 const maxValue = 512 << 20
 
 // recordOverhead is about what a record takes beside its text and data.
-const recordOverhead = 128
+const recordOverhead = 256
 
 // State returns what a component's Changes have left.
 func (b *Outbox) State(ctx context.Context, owner string) (map[string][]byte, error) {

@@ -60,7 +60,7 @@ func (t *topic) wake() {
 }
 
 // ringSize bounds what the ring holds, in bytes of events.
-const ringSize = 32 << 20
+const ringSize = 8 << 20
 
 // ring keeps the events of the latest commits, so that a reader that keeps up needs no disk. It holds blocks of whole commits of a
 // topic, the oldest go first.

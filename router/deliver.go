@@ -72,12 +72,12 @@ func (b *batcher) len() int {
 
 // fits says whether an item may still be added; the first always may.
 func (b *batcher) fits(item *shaped) bool {
-	return len(b.tasks) == 0 || !b.full() && (b.bytes == 0 || b.size+int64(item.event.Size()) <= b.bytes)
+	return len(b.tasks) == 0 || !b.full() && (b.bytes == 0 || b.size+item.bytes() <= b.bytes)
 }
 
 func (b *batcher) add(t *task) {
 	b.tasks = append(b.tasks, t)
-	b.size += int64(t.item.event.Size())
+	b.size += t.item.bytes()
 }
 
 // attempt calls the sink within the time of one attempt. A panic fails the attempt, not the process. The settling has a verdict

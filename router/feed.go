@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/rules"
 )
 
 const maxOffset = event.Offset(math.MaxInt64)
@@ -105,10 +106,16 @@ func (f *feed) shapeAll(records []event.Record, theirs []event.Offset) {
 		known = f.topic.ring.get(records)
 	}
 	f.fresh = make([]incoming, len(records))
+	var lagging []shaped
+	var subject rules.Subject
 	for i := range records {
 		in := incoming{shaped: known[i]}
 		if in.shaped == nil {
-			in.shaped = f.topic.shaper.one(&records[i], f.index)
+			if lagging == nil {
+				lagging = make([]shaped, len(records)-i)
+			}
+			in.shaped, lagging = &lagging[0], lagging[1:]
+			f.topic.shaper.oneInto(in.shaped, &records[i], f.index, &subject)
 		}
 		if f.rows && (in.fate == failed || slices.Contains(theirs, in.offset)) {
 			in.disputed = &records[i]

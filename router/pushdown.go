@@ -3,6 +3,7 @@ package router
 import (
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/pipelines"
@@ -40,26 +41,33 @@ type pushed struct {
 	counts []*pusher
 }
 
-// run runs the stages on the events of a batch, on several processors if they are many. It keeps their order and changes none of them.
-func (d *pushDown) run(b *event.Batch) pushed {
-	n := min(runtime.GOMAXPROCS(0), len(b.Events)/pushChunk+1)
+// run runs the stages on the events of a batch, which was received now, on several processors if they are many. It keeps their order
+// and changes none of them.
+func (d *pushDown) run(b *event.Batch, now time.Time) pushed {
+	n := min(runtime.GOMAXPROCS(0), b.Len()/pushChunk+1)
 	parts := make([]*pusher, n)
 	var done sync.WaitGroup
 	for i := range parts {
-		from, to := len(b.Events)*i/n, len(b.Events)*(i+1)/n
+		from, to := b.Len()*i/n, b.Len()*(i+1)/n
 		parts[i] = d.pool.Get().(*pusher)
 		if i == n-1 {
-			parts[i].run(d, b, from, to)
+			parts[i].run(d, b, from, to, now)
 			break
 		}
-		done.Go(func() { parts[i].run(d, b, from, to) })
+		done.Go(func() { parts[i].run(d, b, from, to, now) })
 	}
 	done.Wait()
-	out := pushed{events: parts[0].kept, counts: parts}
-	given, left := parts[0].given, parts[0].left
-	for _, p := range parts[1:] {
+	kept, given, left := 0, 0, 0
+	for _, p := range parts {
+		kept, given, left = kept+len(p.kept), given+p.given, left+p.left
+	}
+	out := pushed{counts: parts}
+	if kept > 0 {
+		out.events = make([]event.Event, 0, kept)
+	}
+	for _, p := range parts {
 		out.events = append(out.events, p.kept...)
-		given, left = given+p.given, left+p.left
+		clear(p.kept) // else they stay in memory
 	}
 	if isFew(left, given) {
 		detach(out.events)
@@ -82,7 +90,6 @@ func detach(events []event.Event) {
 func (d *pushDown) committed(p pushed) {
 	for _, part := range p.counts {
 		d.tally.merge(part.tally)
-		part.kept = nil
 		d.pool.Put(part)
 	}
 }
@@ -93,18 +100,24 @@ type pusher struct {
 	tally   *tally
 	kept    []event.Event
 
-	given, left int // the bytes of the events before the stages and of those that passed
+	given, left int // bytes of data before the stages, and of the events that passed
 }
 
-func (p *pusher) run(d *pushDown, b *event.Batch, from, to int) {
-	p.kept, p.given, p.left = nil, 0, 0
+func (p *pusher) run(d *pushDown, b *event.Batch, from, to int, now time.Time) {
+	p.kept, p.given, p.left = p.kept[:0], 0, 0
+	ev := &p.subject.Event
 	for i := from; i < to; i++ {
-		p.given += b.Events[i].Size()
-		p.subject.Reset(b.Events[i])
+		if b.Make != nil {
+			b.Make(i, p.subject.Begin())
+		} else {
+			p.subject.Reset(b.Events[i])
+		}
+		receivedAt(ev, now)
+		p.given += len(ev.Data)
 		if p.keeps(d, b, i) {
 			p.subject.Finish()
-			p.kept = append(p.kept, p.subject.Event)
-			p.left += p.subject.Event.Size()
+			p.kept = append(p.kept, *ev)
+			p.left += ev.Size()
 		}
 	}
 	p.subject = rules.Subject{}

@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	ringEntries  = 8192     // a power of two
-	ringBudget   = 32 << 20 // bytes for all topics of the process
-	ringOverhead = 512      // about what an entry costs beside its text and data
+	ringEntries  = 8192    // a power of two
+	ringBudget   = 8 << 20 // bytes for all topics of the process
+	ringOverhead = 512     // about what an entry costs beside its text and data
 )
 
 // ring keeps what a runner shaped last, for the sinks that read at the head of the topic. It forgets the oldest when it is full:

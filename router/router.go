@@ -174,18 +174,15 @@ func (r *Router) Emit(pipeline string) Emit {
 
 func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, error) {
 	now := r.clock.Now().UTC()
-	for i := range b.Events {
-		if b.Events[i].Received.IsZero() {
-			b.Events[i].Received = now
-		}
-	}
-	events, counts := b.Events, pushed{}
+	var events []event.Event
+	counts := pushed{}
 	if t.push != nil {
-		counts = t.push.run(&b)
+		counts = t.push.run(&b, now)
 		events = counts.events
-	} else if b.Complete != nil {
+	} else {
+		events = b.All()
 		for i := range events {
-			b.Complete(i, &events[i])
+			receivedAt(&events[i], now)
 		}
 	}
 	var c event.Commit
@@ -211,6 +208,13 @@ func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, e
 		t.push.committed(counts)
 	}
 	return ids, nil
+}
+
+// receivedAt notes when an event came, unless its source has.
+func receivedAt(e *event.Event, now time.Time) {
+	if e.Received.IsZero() {
+		e.Received = now
+	}
 }
 
 func idsOf(events []event.Event) []string {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/rules"
 )
 
 const readBatch = 256
@@ -94,15 +95,18 @@ func (r *runner) read(stop, work context.Context) error {
 
 func (r *runner) shape(records []event.Record) []*shaped {
 	batch := make([]*shaped, len(records))
+	all := make([]shaped, len(records)) // in one piece: those of a batch are forgotten at about the same time
 	sinks := len(r.plan.Sinks)
 	wants := make([]want, sinks*len(records))
-	given, left := 0, 0
+	var subject rules.Subject
+	given, left := 0, int64(0)
 	for i := range records {
-		batch[i] = r.shaper.all(&records[i], wants[i*sinks:(i+1)*sinks:(i+1)*sinks], r.tally)
+		batch[i] = &all[i]
+		r.shaper.allInto(batch[i], &records[i], wants[i*sinks:(i+1)*sinks:(i+1)*sinks], r.tally, &subject)
 		given += records[i].Event.Size()
-		left += batch[i].event.Size()
+		left += batch[i].bytes()
 	}
-	if isFew(left, given) {
+	if isFew(int(left), given) {
 		for _, s := range batch {
 			s.detach()
 		}

@@ -35,9 +35,9 @@ const stageWhen = "when"
 // shaped is an event behind the stages of its pipeline. It does not change once it is made and is shared by all sinks.
 type shaped struct {
 	offset     event.Offset
-	event      event.Event // zero unless the event passes
-	source, id string      // as appended, before the stages: the identity of its deliveries; empty when dropped
-	size       int64       // the larger one of before and behind the stages: its texts keep all of before in memory
+	event      *event.Event // nil unless the event passes
+	source, id string       // as appended, before the stages: the identity of its deliveries; empty when dropped
+	size       int64        // the larger one of before and behind the stages: its texts keep all of before in memory
 	received   time.Time
 	fate       fate
 	stage      string // that failed
@@ -48,6 +48,14 @@ type shaped struct {
 }
 
 func (s *shaped) weight() int64 { return s.size + ringOverhead }
+
+// bytes is the size of the event behind the stages; 0 unless it passes.
+func (s *shaped) bytes() int64 {
+	if s.event == nil {
+		return 0
+	}
+	return int64(s.event.Size())
+}
 
 // wanted is what the sink with an index in the pipeline is to do with the event.
 func (s *shaped) wanted(sink int) want {
@@ -81,25 +89,39 @@ func newShaper(p *pipelines.Pipeline) *shaper {
 
 // all shapes an event for every sink. wants is room for one want per sink. t counts and may be nil.
 func (s *shaper) all(r *event.Record, wants []want, t *tally) *shaped {
-	out := s.shape(r, t)
+	out := &shaped{}
+	s.allInto(out, r, wants, t, &rules.Subject{})
+	return out
+}
+
+// allInto is all into memory of the caller, who gives the same subject for many events.
+func (s *shaper) allInto(out *shaped, r *event.Record, wants []want, t *tally, subject *rules.Subject) {
+	s.shape(out, r, t, subject)
 	out.wants = wants
 	s.decide(out, t)
-	return out
 }
 
 // one shapes an event for one sink only and counts nothing.
 func (s *shaper) one(r *event.Record, sink int) *shaped {
-	out := s.shape(r, nil)
-	out.first, out.wants = sink, make([]want, 1)
-	s.decide(out, nil)
+	out := &shaped{}
+	s.oneInto(out, r, sink, &rules.Subject{})
 	return out
 }
 
-func (s *shaper) shape(r *event.Record, t *tally) *shaped {
-	out := &shaped{offset: r.Offset, source: r.Event.Source, id: r.Event.ID, received: r.Event.Received}
-	subject := rules.Subject{Event: r.Event}
+// oneInto is one into memory of the caller, who gives the same subject for many events.
+func (s *shaper) oneInto(out *shaped, r *event.Record, sink int, subject *rules.Subject) {
+	s.shape(out, r, nil, subject)
+	if out.fate == passes {
+		out.first, out.wants = sink, make([]want, 1)
+		s.decide(out, nil)
+	}
+}
+
+func (s *shaper) shape(out *shaped, r *event.Record, t *tally, subject *rules.Subject) {
+	*out = shaped{offset: r.Offset, source: r.Event.Source, id: r.Event.ID, received: r.Event.Received}
+	subject.Reset(r.Event)
 	for i := s.after(r.Event.Ran); i < len(s.stages); i++ {
-		keep, err := s.step(i, &subject, t)
+		keep, err := s.step(i, subject, t)
 		switch {
 		case err != nil && s.stages[i].OnError == pipelines.OnErrorDrop:
 			out.fate = dropped
@@ -111,14 +133,13 @@ func (s *shaper) shape(r *event.Record, t *tally) *shaped {
 		}
 		if out.fate != passes {
 			out.leaveOut()
-			return out
+			return
 		}
 	}
 	subject.Finish()
-	out.event = subject.Event
-	out.event.Ran = nil
-	out.size = int64(max(r.Event.Size(), out.event.Size()))
-	return out
+	ev := subject.Event
+	ev.Ran = nil
+	out.event, out.size = &ev, int64(max(r.Event.Size(), ev.Size()))
 }
 
 // after is the first stage that is still to run on an event for which some ran before it was stored: the one behind the last of
@@ -137,7 +158,7 @@ func (s *shaper) after(ran []string) int {
 
 // leaveOut forgets what no sink will ask for, and lets go of the memory that it shares with the log.
 func (s *shaped) leaveOut() {
-	s.event, s.source = event.Event{}, ""
+	s.source = ""
 	if s.fate == dropped {
 		s.id = ""
 	}
@@ -152,7 +173,8 @@ func isFew(left, given int) bool { return 2*left < given }
 // detach frees what passed from the memory that it shares with others.
 func (s *shaped) detach() {
 	if s.fate == passes {
-		s.event = s.event.Detached()
+		own := s.event.Detached()
+		s.event = &own
 		s.source, s.id = strings.Clone(s.source), strings.Clone(s.id)
 	}
 }
@@ -210,7 +232,7 @@ func (s *shaper) decide(out *shaped, t *tally) {
 			continue
 		}
 		if in == nil {
-			in = &rules.Input{Event: &out.event}
+			in = &rules.Input{Event: out.event}
 		}
 		ok, err := s.ask(sink, in, t)
 		switch {

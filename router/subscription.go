@@ -115,7 +115,7 @@ func (t *task) delivery(now time.Time) event.Delivery {
 	if t.x.FirstAt.IsZero() {
 		t.x.FirstAt = now
 	}
-	return event.Delivery{Event: &t.item.event, Key: t.key, Attempt: t.x.Attempts, Progress: t.x.Progress}
+	return event.Delivery{Event: t.item.event, Key: t.key, Attempt: t.x.Attempts, Progress: t.x.Progress}
 }
 
 // settled is the outcome of a task that ended well, with the receipt of the attempt that did it.

@@ -70,6 +70,7 @@ func (x *Expr) build(o Options) error {
 	}
 	b := builder{x: x, scope: o.Scope}
 	tree.Node = b.node(tree.Node)
+	x.plain = x.plainTerms(tree.Node)
 	machine := conf.CreateNew()
 	machine.Optimize, machine.Strict = false, false
 	machine.Functions = operations

@@ -20,6 +20,18 @@ type Input struct {
 	Body    []byte
 
 	found *record // what stands for the event's data; nil where the data stands for itself
+	known *record // the members of the data, if they are known already
+}
+
+// members are what is known of the members of the data before anybody looks for them; nil is nothing.
+func (in *Input) members() *record {
+	switch {
+	case in == nil:
+		return nil
+	case in.found != nil:
+		return in.found
+	}
+	return in.known
 }
 
 // Scope says which names an expression may use.
@@ -58,6 +70,7 @@ type Expr struct {
 	trees   [roots]tree
 	terms   int // how many && and || there are
 	loops   int // how many predicates there are
+	plain   []term
 
 	attributes bool // it reads more than data and body
 	pool       sync.Pool
@@ -75,6 +88,11 @@ func (x *Expr) String() string { return x.text.src }
 // Bool evaluates a decision. missing names the first field that it needed and did not find; the decision is then false. A field
 // that is missing without changing a true decision is not named. An error is an *Error that names the place and the cause.
 func (x *Expr) Bool(in *Input) (ok bool, missing string, err error) {
+	if members := in.members(); members != nil && x.plain != nil {
+		if ok, known := x.plainly(members); known {
+			return ok, "", nil
+		}
+	}
 	r := x.begin(in)
 	defer x.end(r)
 	v, err := x.eval(r)

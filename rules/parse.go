@@ -137,6 +137,10 @@ func parseJSON(s *Subject, from, into target) (bool, string, error) {
 		return false, "", err
 	}
 	value := bytesOf(line)
+	if s.indexed = nil; s.found.membersOf(value) {
+		s.indexed = value
+		return true, "", s.put(into, value)
+	}
 	var check scanner
 	if err := check.scan(value, nil); err != nil {
 		return false, "", fault("the text is %s: %v", sizeWord(value), err)
@@ -149,6 +153,7 @@ func parseRecord(s *Subject, p lineParser, from, into target) (bool, string, err
 	if err != nil {
 		return false, "", err
 	}
+	s.indexed = nil
 	s.found.reset()
 	if err := p(line, s, &s.found); err != nil {
 		return false, "", err
@@ -164,7 +169,7 @@ func parseRecord(s *Subject, p lineParser, from, into target) (bool, string, err
 func (s *Subject) text(from target) (string, error) {
 	s.Finish()
 	ev := &s.Event
-	isJSON := ev.IsJSON() && (ev.DataContentType != "" || !from.whole)
+	isJSON := ev.DataContentType != "text/plain" && ev.IsJSON() && (ev.DataContentType != "" || !from.whole)
 	switch {
 	case ev.Data == nil:
 		return "", fault("the event has no data")

@@ -7,24 +7,32 @@ import "strings"
 // what follows the last field becomes extra, as it is.
 func webParser(combined bool) lineParser {
 	return func(line string, _ *Subject, into *record) error {
-		w := webLine{line: strings.TrimSuffix(line, "\r"), into: into}
-		w.client()
-		w.clock()
-		w.request()
-		w.number("status", 3)
-		w.number("bytes", 0)
-		if combined {
-			w.quoted("referer")
-			w.quoted("agent")
+		line = strings.TrimSuffix(line, "\r")
+		if plainWeb(line, into, combined) {
+			return nil
 		}
-		if w.problem == "" && w.at < len(w.line) {
-			w.into.push("extra", found{foundText, strings.TrimPrefix(w.line[w.at:], " ")})
-		}
-		if w.problem != "" {
-			return fault("not a line of a web server's log: %s at byte %d", w.problem, w.at+1)
-		}
-		return nil
+		return parseWeb(line, into, combined)
 	}
+}
+
+func parseWeb(line string, into *record, combined bool) error {
+	w := webLine{line: line, into: into}
+	w.client()
+	w.clock()
+	w.request()
+	w.number("status", 3)
+	w.number("bytes", 0)
+	if combined {
+		w.quoted("referer")
+		w.quoted("agent")
+	}
+	if w.problem == "" && w.at < len(w.line) {
+		w.into.push("extra", found{foundText, strings.TrimPrefix(w.line[w.at:], " ")})
+	}
+	if w.problem != "" {
+		return fault("not a line of a web server's log: %s at byte %d", w.problem, w.at+1)
+	}
+	return nil
 }
 
 // webLine goes through a line from left to right. After the first problem it does nothing.

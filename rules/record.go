@@ -10,7 +10,8 @@ import (
 type record struct {
 	names  []string
 	values []found
-	index  map[string]int // of the names; made when there are many
+	index  map[string]int       // of the names; made when there are many
+	clock  [len(clockForm)]byte // the last time of a request that was found valid
 }
 
 // manyNames is the number from which on names are looked up by map: a line may have tens of thousands.
@@ -27,6 +28,7 @@ type foundKind uint8
 const (
 	foundNull   foundKind = iota
 	foundText             // as it is
+	foundPlain            // inside of a string of JSON without escapes
 	foundNumber           // text is a number of JSON
 	foundBool             // text is true or false
 	foundClock            // text is a checked time of a web server's log
@@ -78,6 +80,8 @@ func (f found) value() (any, error) {
 		if !utf8.ValidString(f.text) {
 			return string([]rune(f.text)), nil // as it is in JSON, with U+FFFD for each byte that is no text
 		}
+		return f.text, nil
+	case foundPlain:
 		return f.text, nil
 	case foundNumber:
 		return numberOf(f.text), nil
@@ -131,7 +135,7 @@ func (r *record) size() int {
 
 func (f found) appendJSON(out []byte) []byte {
 	switch f.kind {
-	case foundText:
+	case foundText, foundPlain:
 		return appendString(out, f.text)
 	case foundNumber, foundBool, foundJSON:
 		return append(out, f.text...)

@@ -273,9 +273,10 @@ func (r *run) fill(s *slot) (any, error) {
 func (r *run) open(which root) {
 	d := &r.docs[which]
 	d.opened = true
-	if which == rootData && r.in.found != nil && !r.x.trees[which].deep {
-		d.found = r.in.found
-		return
+	if which == rootData && !r.x.trees[which].deep {
+		if d.found = r.in.members(); d.found != nil {
+			return
+		}
 	}
 	b, format, there := r.source(which)
 	if !there {

@@ -2,43 +2,58 @@ package tail
 
 import (
 	"bytes"
-	"unsafe"
 
 	"github.com/millrace-run/millrace/event"
 )
 
-// batch gathers events.
+// batch gathers records. They are places in the bytes that were read until somebody makes events of them: of a log of which one
+// line in a hundred matters, the others never become one.
 type batch struct {
 	limits
-	hint   int // how many events there may be
-	events []event.Event
-	ids    []byte
+	hint   int // how many records there may be
+	spans  []span
+	pieces []piece
 	size   int   // of the data
 	bytes  int64 // read for it
 	files  []*file
 	closed bool // a record did not fit
 }
 
+// piece is bytes of a file that records lie in. It does not change once it is made.
+type piece struct {
+	identity        // of the file
+	source   string // of its events
+	text     []byte
+	base     int64 // where in the file the text begins; of a text that was decoded, where its record does
+}
+
+// span is a record: a part of a piece. It holds no pointers, so that the garbage collector need not look at it.
+type span struct{ piece, from, to uint32 }
+
 // lineType is the type of all events of this source.
 const lineType = "millrace.line"
 
 func (b *batch) full() bool {
-	return b.closed || len(b.events) >= b.limits.events || b.size >= b.limits.bytes || b.bytes >= b.turn
+	return b.closed || len(b.spans) >= b.limits.events || b.size >= b.limits.bytes || b.bytes >= b.turn
 }
 
 // fits says whether there is room for n more bytes; a batch that is empty takes any record.
 func (b *batch) fits(n int) bool {
-	return len(b.events) == 0 || len(b.events) < b.limits.events && b.size+n <= b.limits.bytes
+	return len(b.spans) == 0 || len(b.spans) < b.limits.events && b.size+n <= b.limits.bytes
 }
 
-// add makes an event of a record that begins at an offset.
-func (b *batch) add(f *file, offset int64, data []byte) {
-	if b.events == nil && b.hint > 0 {
-		b.events, b.ids = make([]event.Event, 0, b.hint), make([]byte, 0, b.hint*idSize)
+// begin adds a piece, in which the records lie that are added next.
+func (b *batch) begin(f *file, text []byte, base int64) {
+	b.pieces = append(b.pieces, piece{identity: f.identity, source: f.source, text: text, base: base})
+}
+
+// add adds a record of the last piece.
+func (b *batch) add(from, to int) {
+	if b.spans == nil && b.hint > 0 {
+		b.spans = make([]span, 0, b.hint)
 	}
-	b.ids = f.appendID(b.ids, offset)
-	b.events = append(b.events, event.Event{Source: f.source, Type: lineType, DataContentType: "text/plain", Data: data})
-	b.size += len(data)
+	b.spans = append(b.spans, span{uint32(len(b.pieces) - 1), uint32(from), uint32(to)})
+	b.size += to - from
 }
 
 // touch notes that the position of a file moved.
@@ -49,19 +64,31 @@ func (b *batch) touch(f *file) {
 	}
 }
 
-// named gives the events their ids, which share one piece of memory as their lines share what was read. Where most of that was left out,
-// as lines that are too long are, the others are copied: the log counts their own bytes only.
-func (b *batch) named() []event.Event {
-	if len(b.events) == 0 {
-		return nil
+// records is what a batch came to. Its methods may be called concurrently.
+type records struct {
+	spans  []span
+	pieces []piece
+	few    bool // most of what was read was left out, as lines that are too long are
+}
+
+func (b *batch) records() *records {
+	return &records{b.spans, b.pieces, int64(2*b.size) < b.bytes}
+}
+
+// make writes event i, without its id. Lines share what was read, but few of them are copied: the log counts their own bytes only.
+func (r *records) make(i int, e *event.Event) {
+	s := r.spans[i]
+	p := &r.pieces[s.piece]
+	*e = event.Event{Source: p.source, Type: lineType, DataContentType: "text/plain", Data: p.text[s.from:s.to:s.to]}
+	if r.few {
+		e.Data = bytes.Clone(e.Data)
 	}
-	all := unsafe.String(&b.ids[0], len(b.ids)) // ids is not written to any more
-	few := int64(2*(b.size+len(b.ids))) < b.bytes
-	for i := range b.events {
-		b.events[i].ID = all[i*idSize : (i+1)*idSize]
-		if few {
-			b.events[i].Data = bytes.Clone(b.events[i].Data)
-		}
-	}
-	return b.events
+}
+
+// complete writes the id of event i.
+func (r *records) complete(i int, e *event.Event) {
+	s := r.spans[i]
+	p := &r.pieces[s.piece]
+	var room [idSize]byte
+	e.ID = string(p.appendID(room[:0], p.base+int64(s.from)))
 }

@@ -29,7 +29,7 @@ func BenchmarkRead(b *testing.B) {
 					if !ok {
 						break
 					}
-					lines += len(batch.Events)
+					lines += batch.Len()
 				}
 				if lines != len(text)/length {
 					b.Fatalf("%d lines", lines)

@@ -21,7 +21,7 @@ type limits struct {
 	turn   int64 // bytes that are read for one batch, whatever becomes of them
 }
 
-var usual = limits{open: 256, chunk: 256 << 10, events: 4096, bytes: 1 << 20, turn: 16 << 20}
+var usual = limits{open: 256, chunk: 256 << 10, events: 8192, bytes: 1 << 20, turn: 16 << 20}
 
 // idle is how long a file that was rotated or deleted stays as it is before it counts as finished: its writer may have it open.
 const idle = 5 * time.Second
@@ -213,13 +213,17 @@ func (e *engine) seal(b *batch) (event.Batch, bool) {
 			e.keep(f)
 		}
 	}
-	if len(b.events) == 0 && len(e.changes) == 0 {
+	if len(b.spans) == 0 && len(e.changes) == 0 {
 		return event.Batch{}, false
 	}
-	e.hint = min(len(b.events)+len(b.events)/8, e.limits.events)
-	out := event.Batch{Events: b.named(), State: e.changes}
+	e.hint = min(len(b.spans)+len(b.spans)/8, e.limits.events)
+	out := event.Batch{State: e.changes}
+	if len(b.spans) > 0 {
+		r := b.records()
+		out.Count, out.Make, out.Complete = len(b.spans), r.make, r.complete
+	}
 	e.changes = event.Changes{}
-	e.tell.lines.Add(int64(len(out.Events)))
+	e.tell.lines.Add(int64(out.Count))
 	e.tell.bytes.Add(int64(b.size))
 	return out, true
 }

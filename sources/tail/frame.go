@@ -141,13 +141,28 @@ func (c *chunk) emit(order byteOrder, from int, data []byte) bool {
 			c.batch.closed = true
 			return false
 		}
-		c.batch.add(c.file, c.base+int64(from), order.text(data))
+		c.add(order, from, data)
 	}
 	if long {
 		c.tell.over.Add(1)
 		c.problem(c.now, "a line is longer than max_line.size", c.file.Path, errTooLong)
 	}
 	return true
+}
+
+// add adds the bytes from an index on. What is not UTF-16 stays where it is.
+func (c *chunk) add(order byteOrder, from int, data []byte) {
+	if order == narrow {
+		if !c.piece {
+			c.piece = true
+			c.batch.begin(c.file, c.all, c.base)
+		}
+		c.batch.add(from, from+len(data))
+		return
+	}
+	text := order.text(data)
+	c.batch.begin(c.file, text, c.base+int64(from))
+	c.batch.add(0, len(text))
 }
 
 // endless takes a record of which more than max is there, and not its end. What follows up to the end is passed over.

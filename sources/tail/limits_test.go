@@ -47,7 +47,7 @@ func TestFair(t *testing.T) {
 	r.write("b.log", "little\n")
 	r.engine.look(r.now)
 	b, _ := r.engine.next(r.now)
-	for i, e := range b.Events {
+	for i, e := range b.All() {
 		if string(e.Data) == "little" {
 			if i > 1000 {
 				t.Errorf("it comes after %d lines of the other", i)
@@ -69,13 +69,13 @@ func TestBatchesAreBounded(t *testing.T) {
 			break
 		}
 		size := 0
-		for _, e := range b.Events {
+		for _, e := range b.All() {
 			size += len(e.Data)
 		}
-		if len(b.Events) > 4096 || size > 1<<20 {
-			t.Errorf("a batch of %d events and %d bytes", len(b.Events), size)
+		if b.Len() > 8192 || size > 1<<20 {
+			t.Errorf("a batch of %d events and %d bytes", b.Len(), size)
 		}
-		n += len(b.Events)
+		n += b.Len()
 	}
 	if n != 10_030 {
 		t.Errorf("%d lines", n)

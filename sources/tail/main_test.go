@@ -73,13 +73,14 @@ func (r *rig) start() {
 // commit is what the log does with a batch.
 func (r *rig) commit(b event.Batch) {
 	r.t.Helper()
-	for _, e := range b.Events {
+	events := b.All()
+	for _, e := range events {
 		if r.ids[e.ID] {
 			r.t.Fatalf("the id %s of %q is there twice", e.ID, e.Data)
 		}
 		r.ids[e.ID] = true
 	}
-	r.events = append(r.events, b.Events...)
+	r.events = append(r.events, events...)
 	for k, v := range b.State {
 		if v == nil {
 			delete(r.state, k)

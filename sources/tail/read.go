@@ -118,6 +118,7 @@ type chunk struct {
 	last  bool // the file ends behind it
 	now   time.Time
 	base  int64 // where in the file all begins
+	piece bool  // all is a piece of the batch
 }
 
 // take makes records of a chunk, as far as the batch has room, and moves the position behind them.

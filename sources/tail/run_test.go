@@ -41,7 +41,7 @@ func (in *inbox) emit(_ context.Context, b event.Batch) ([]string, error) {
 		in.fail = in.fail[1:]
 		return nil, err
 	}
-	for _, e := range b.Events {
+	for _, e := range b.All() {
 		in.lines = append(in.lines, string(e.Data))
 	}
 	for k, v := range b.State {
@@ -51,7 +51,7 @@ func (in *inbox) emit(_ context.Context, b event.Batch) ([]string, error) {
 			in.state[k] = v
 		}
 	}
-	return make([]string, len(b.Events)), nil
+	return make([]string, b.Len()), nil
 }
 
 // until waits until as many lines are there.
