@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace-run/millrace/brokers/engine"
 	"github.com/millrace-run/millrace/console"
+	"github.com/millrace-run/millrace/sources/webhook"
 )
 
 // Options are what a run needs. Plan and Logger must be set.
@@ -90,6 +91,7 @@ func (p *process) run(caller context.Context) error {
 	routed.Go(func() { p.flows.run(routing, fail) })
 	p.intake.start(sourcing, p.flows, p.Logger, &sourced)
 	if p.webhooks != nil {
+		p.webhooks.listener = webhook.Listener(p.webhooks.listener)
 		p.webhooks.serve(p.intake.handler(), p.intake.headerBytes(), p.Logger, fail)
 	}
 	p.started.Store(true)

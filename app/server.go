@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -100,17 +101,20 @@ func (s *server) address() string { return s.listener.Addr().String() }
 // idleConns are connections on which nothing was read yet. http.Server.Shutdown waits seconds for them, as a request may be on
 // its way; a browser that connects ahead of need would hold up every stop.
 type idleConns struct {
-	mu     sync.Mutex // guards all below
+	count atomic.Int64 // of conns: most requests come when there are none
+
+	mu     sync.Mutex // guards all below, and changes of count
 	conns  map[net.Conn]struct{}
 	closed bool
 }
 
 func (i *idleConns) state(c net.Conn, state http.ConnState) {
-	if state == http.StateIdle {
-		return // it was active, so it is not among them; this comes once for each request
+	if state == http.StateIdle || state == http.StateActive && i.count.Load() == 0 {
+		return // it is not among them; this comes for each request
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	defer func() { i.count.Store(int64(len(i.conns))) }()
 	switch {
 	case state != http.StateNew:
 		delete(i.conns, c)

@@ -4,6 +4,7 @@ package event
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,35 @@ type Event struct {
 
 	// Received is when Millrace accepted the event, in UTC. It is not a CloudEvents attribute.
 	Received time.Time
+
+	// Checked is what is known about Data beyond its bytes: see MarkJSON. It is no part of what the event says.
+	Checked Mark
+}
+
+// Mark names bytes by their place in memory. The zero mark names none.
+type Mark struct {
+	first *byte
+	size  int
+}
+
+// Equal is true: events that say the same are equal, whatever was found out about them.
+func (Mark) Equal(Mark) bool { return true }
+
+// Format writes nothing, for the same reason: events that say the same print the same.
+func (Mark) Format(fmt.State, rune) {}
+
+// MarkJSON notes that Data was checked and is one value of JSON (RFC 8259, UTF-8), with white space around it at most. So it need
+// not be checked again for each sink. The mark is of these very bytes: it holds for copies of the event, and no longer once Data is
+// replaced. It is never stored: what is read from disk has none.
+func (e *Event) MarkJSON() {
+	if len(e.Data) > 0 {
+		e.Checked = Mark{&e.Data[0], len(e.Data)}
+	}
+}
+
+// MarkedJSON says whether MarkJSON was called for what Data is now. False says nothing about it.
+func (e *Event) MarkedJSON() bool {
+	return len(e.Data) > 0 && e.Checked == Mark{&e.Data[0], len(e.Data)}
 }
 
 // Extension is one CloudEvents extension attribute.
@@ -75,7 +105,7 @@ func (e *Event) SetExtension(x Extension) {
 		e.Extensions[i] = x
 		return
 	}
-	e.Extensions = slices.Insert(slices.Clone(e.Extensions), i, x)
+	e.Extensions = slices.Insert(append(make([]Extension, 0, len(e.Extensions)+1), e.Extensions...), i, x)
 }
 
 // RemoveExtension removes an extension, if the event has it. It copies the slice.

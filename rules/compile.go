@@ -70,13 +70,13 @@ func (x *Expr) build(o Options) error {
 	}
 	b := builder{x: x, scope: o.Scope}
 	tree.Node = b.node(tree.Node)
-	x.plain = x.plainTerms(tree.Node)
 	machine := conf.CreateNew()
 	machine.Optimize, machine.Strict = false, false
 	machine.Functions = operations
 	if _, err := checker.Check(tree, machine); err != nil {
 		return err
 	}
+	x.direct = x.straightly(tree.Node)
 	x.program, err = compiler.Compile(tree, machine)
 	return err
 }

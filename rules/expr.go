@@ -70,7 +70,9 @@ type Expr struct {
 	trees   [roots]tree
 	terms   int // how many && and || there are
 	loops   int // how many predicates there are
-	plain   []term
+
+	direct    straight // nil where only the machine can evaluate it
+	arguments int      // how many values direct needs room for
 
 	attributes bool // it reads more than data and body
 	pool       sync.Pool
@@ -88,11 +90,6 @@ func (x *Expr) String() string { return x.text.src }
 // Bool evaluates a decision. missing names the first field that it needed and did not find; the decision is then false. A field
 // that is missing without changing a true decision is not named. An error is an *Error that names the place and the cause.
 func (x *Expr) Bool(in *Input) (ok bool, missing string, err error) {
-	if members := in.members(); members != nil && x.plain != nil {
-		if ok, known := x.plainly(members); known {
-			return ok, "", nil
-		}
-	}
 	r := x.begin(in)
 	defer x.end(r)
 	v, err := x.eval(r)
@@ -186,6 +183,9 @@ func (x *Expr) end(r *run) {
 
 // eval runs the program. Its error is an *Error.
 func (x *Expr) eval(r *run) (any, error) {
+	if v, ok := x.short(r); ok {
+		return v, nil
+	}
 	v, err := r.machine.Run(x.program, r)
 	if err == nil {
 		return v, nil

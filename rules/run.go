@@ -22,15 +22,16 @@ const maxStack = 1024
 
 // run is one evaluation. It is reused through the pool of its Expr and holds nothing of an event between two evaluations.
 type run struct {
-	x       *Expr
-	in      *Input
-	machine vm.VM
-	docs    [roots]document
-	slots   []cell // by slot
-	terms   []any  // the left sides of && and ||
-	loops   []loop // the predicates that are running
-	spent   int
-	note    string // the first missing field that was met outside of the result
+	x         *Expr
+	in        *Input
+	machine   vm.VM
+	docs      [roots]document
+	slots     []cell // by slot
+	terms     []any  // the left sides of && and ||
+	loops     []loop // the predicates that are running
+	arguments []any  // of the operations that run without the machine
+	spent     int
+	note      string // the first missing field that was met outside of the result
 }
 
 // cell is a slot that is filled at its first use.
@@ -65,7 +66,8 @@ const (
 func (r root) String() string { return [...]string{"data", "body"}[r] }
 
 func newRun(x *Expr) *run {
-	r := &run{x: x, slots: make([]cell, len(x.slots)), terms: make([]any, x.terms), loops: make([]loop, x.loops)}
+	r := &run{x: x, slots: make([]cell, len(x.slots)), terms: make([]any, x.terms), loops: make([]loop, x.loops),
+		arguments: make([]any, x.arguments)}
 	r.machine.MemoryBudget = memoryBudget
 	for i := range r.docs {
 		r.docs[i].scan = scanner{spans: make([]span, x.trees[i].slots), seen: make([]bool, x.trees[i].members)}
@@ -88,6 +90,7 @@ func (r *run) clear() {
 	clear(r.slots)
 	clear(r.terms)
 	clear(r.loops)
+	clear(r.arguments)
 	clear(r.machine.Variables)
 	if stack := r.machine.Stack; cap(stack) > maxStack {
 		r.machine.Stack = nil

@@ -89,13 +89,16 @@ func representationOf(e *event.Event) representation {
 	switch kind := mediaKind(e.DataContentType); {
 	case kind == "" || kind == "application/octet-stream":
 		return asBase64
-	case e.IsJSON() && CheckJSON(e.Data, 0) == nil:
+	case e.IsJSON() && HasJSON(e):
 		return asValue
 	case !e.IsJSON() && utf8.Valid(e.Data):
 		return asText
 	}
 	return asBase64
 }
+
+// HasJSON says whether the data of e is one JSON value, as CheckJSON without a bound of depth has it, whatever its content type.
+func HasJSON(e *event.Event) bool { return e.MarkedJSON() || CheckJSON(e.Data, 0) == nil }
 
 // mediaKind is a media type in lower case, without parameters.
 func mediaKind(mediaType string) string {
@@ -389,6 +392,7 @@ func (m *envelope) addData(e *event.Event) error {
 			e.DataContentType = "application/json"
 		}
 		e.Data = m.data
+		e.MarkJSON()
 		return nil
 	case m.data[0] == 'n':
 		return nil

@@ -62,7 +62,7 @@ func (s *Sink) deliverBatch(ctx context.Context, batch []event.Delivery) event.S
 
 // isMember says whether an event's data can stand in a JSON array; no data is null there.
 func isMember(e *event.Event) bool {
-	return e.Data == nil || e.IsJSON() && codec.CheckJSON(e.Data, 0) == nil
+	return e.Data == nil || e.IsJSON() && codec.HasJSON(e)
 }
 
 // halving is one Deliver of a batch.
@@ -141,7 +141,7 @@ func (h *halving) build(m *message, some []int) error {
 		m.head = append(append(append(m.head, "Content-Type: "...), s.batchType...), "\r\n"...)
 	}
 	attempt := 0
-	m.body = append(make([]byte, 0, h.size(some)), '[')
+	m.body = append(m.grow(h.size(some)), '[')
 	for n, i := range some {
 		if n > 0 {
 			m.body = append(m.body, ',')

@@ -17,7 +17,22 @@ import (
 // message is a request as it goes over the wire. It is used for one attempt at a time.
 type message struct {
 	head, body []byte
-	whole      bool // head has the body behind it
+	whole      bool   // head has the body behind it
+	room       []byte // memory for bodies that are made
+}
+
+// maxRoom is how much memory for bodies a message keeps for the next one.
+const maxRoom = 256 << 10
+
+// grow returns room for a body of about so many bytes, and keeps it for the next message unless it is large.
+func (m *message) grow(size int) []byte {
+	if size > maxRoom {
+		return make([]byte, 0, size)
+	}
+	if cap(m.room) < size {
+		m.room = make([]byte, 0, size+size/4)
+	}
+	return m.room
 }
 
 // joined is all of the message in one piece.
@@ -134,7 +149,7 @@ func (s *Sink) content(m *message, ev *event.Event) error {
 	m.body = ev.Data
 	switch s.mode {
 	case modeStructured:
-		m.body = codec.EncodeJSON(make([]byte, 0, len(ev.Data)+512), ev)
+		m.body = codec.EncodeJSON(m.grow(ev.Size()+512), ev)
 		return m.set("Content-Type", codec.TypeJSON)
 	case modeData:
 		if ev.DataContentType == "" || s.ownType {

@@ -32,7 +32,7 @@ func appendData(dst []byte, ev *event.Event) []byte {
 	case ev.Data == nil:
 		return append(dst, "null"...)
 	case ev.IsJSON():
-		if line := bytes.NewBuffer(dst); codec.CheckJSON(ev.Data, 0) == nil && json.Compact(line, ev.Data) == nil {
+		if line := bytes.NewBuffer(dst); codec.HasJSON(ev) && json.Compact(line, ev.Data) == nil {
 			return line.Bytes()
 		}
 	case !isOctets(ev.DataContentType) && utf8.Valid(ev.Data):

@@ -71,7 +71,7 @@ func (s *Source) admit(r *http.Request) (contentType string, p *problem) {
 	if contentType != "" && !isMediaType(contentType) {
 		return "", unsupported(fmt.Sprintf("Content-Type %q is not a media type", contentType))
 	}
-	if codec.Detect(r.Header) == codec.Foreign {
+	if len(contentType) >= len("application/cloudevents") && codec.Detect(r.Header) == codec.Foreign { // shorter ones cannot be
 		return "", unsupported("of the formats of CloudEvents only JSON is taken: " + codec.TypeJSON + " or " + codec.TypeBatch)
 	}
 	if contentType != "" {

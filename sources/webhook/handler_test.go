@@ -96,8 +96,14 @@ func TestAccepts(t *testing.T) {
 			if kind := got.header.Get("Content-Type"); kind != jsonType {
 				t.Errorf("got Content-Type %q", kind)
 			}
-			if diff := cmp.Diff(tt.want, in.take()); diff != "" {
+			taken := in.take()
+			if diff := cmp.Diff(tt.want, taken); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
+			}
+			for _, e := range taken {
+				if e.MarkedJSON() != (e.DataContentType != "" && e.IsJSON() && len(e.Data) > 0) {
+					t.Errorf("%s %q: marked as JSON is %v", e.DataContentType, e.Data, e.MarkedJSON())
+				}
 			}
 		})
 	}

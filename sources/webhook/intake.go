@@ -29,7 +29,9 @@ func (s *Source) events(r *http.Request, contentType string, body []byte) ([]eve
 	case codec.Binary:
 		e, err := codec.ReadBinary(r.Header, body)
 		if err == nil && e.Data != nil && e.DataContentType != "" && e.IsJSON() {
-			err = codec.CheckJSON(e.Data, s.config.MaxDepth)
+			if err = codec.CheckJSON(e.Data, s.config.MaxDepth); err == nil {
+				e.MarkJSON()
+			}
 		}
 		return accepted([]event.Event{e}, received, err)
 	}
@@ -87,11 +89,14 @@ func (s *Source) plainEvents(r *http.Request, contentType string, body []byte, r
 	if key == "" {
 		key = s.newID()
 	}
-	e, p := sh.event(key, contentType, body)
-	if p != nil {
+	events := make([]event.Event, 1)
+	if events[0], p = sh.event(key, contentType, body); p != nil {
 		return nil, p
 	}
-	return []event.Event{e}, nil
+	if events[0].IsJSON() { // else it is not checked above
+		events[0].MarkJSON()
+	}
+	return events, nil
 }
 
 // lines makes one event of each line of NDJSON. Blank lines are none, but count: line n is the n-th of the body.
@@ -127,6 +132,7 @@ func (s *Source) lines(sh *shaper, key string, body []byte) ([]event.Event, *pro
 			p.detail = fmt.Sprintf("line %d: %s", n, p.detail)
 			return nil, p
 		}
+		e.MarkJSON()
 		events = append(events, e)
 	}
 	return events, nil

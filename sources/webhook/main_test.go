@@ -138,6 +138,8 @@ func serveHandler(t testing.TB, h http.Handler, maxHeader int, emit func(context
 	}
 	server := httptest.NewUnstartedServer(h)
 	server.Config.MaxHeaderBytes = maxHeader
+	server.Config.ReadHeaderTimeout = time.Minute
+	server.Listener = Listener(server.Listener)
 	server.Start()
 	t.Cleanup(func() {
 		cancel()

@@ -132,7 +132,8 @@ func NewWith(c Config, clock event.Clock, newID func() string) (*Source, error) 
 		return nil, err
 	}
 	if newID == nil {
-		newID = func() string { return newUUID(clock.Now()) }
+		random := &randomness{}
+		newID = func() string { return newUUID(clock.Now(), random) }
 	}
 	s := &Source{config: c, clock: clock, newID: newID, appendTimeout: appendTimeout, drainTimeout: drainTimeout}
 	s.path, _ = parsePath(c.Path) // Validate looked at the error
