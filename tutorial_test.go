@@ -3,6 +3,7 @@ package millrace_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -174,17 +175,21 @@ func eventually(ask func() error) error {
 	}
 }
 
-// freePorts holds both at once before it gives them back, so that they differ.
+// freePorts holds both at once before it gives them back, so that they differ. They are below those that the system gives to
+// connections, one of which could otherwise take a port while the program is down.
 func freePorts(t *testing.T) (one, other string) {
 	t.Helper()
-	var listeners [2]net.Listener
-	for i := range listeners {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	var free []string
+	for try := 0; len(free) < 2; try++ {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(20000)))
 		if err != nil {
-			t.Fatal(err)
+			if try > 100 {
+				t.Fatal(err)
+			}
+			continue
 		}
 		defer l.Close()
-		listeners[i] = l
+		free = append(free, l.Addr().String())
 	}
-	return listeners[0].Addr().String(), listeners[1].Addr().String()
+	return free[0], free[1]
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -39,17 +40,22 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePorts holds all of them at once before it gives them back, so that they differ.
+// freePorts holds all of them at once before it gives them back, so that they differ. They are below those that the system gives to
+// connections, one of which could otherwise take a port while the program is down.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	ports := make([]string, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	var ports []string
+	for try := 0; len(ports) < n; try++ {
+		port := strconv.Itoa(10000 + rand.IntN(20000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
-			t.Fatal(err)
+			if try > 100 {
+				t.Fatal(err)
+			}
+			continue
 		}
 		defer l.Close()
-		_, ports[i], _ = net.SplitHostPort(l.Addr().String())
+		ports = append(ports, port)
 	}
 	return ports
 }
