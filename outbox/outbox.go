@@ -138,8 +138,8 @@ func (b *Outbox) run() {
 func (b *Outbox) fail(err error) {
 	if b.Err() == nil {
 		b.cause = err
+		close(b.failed) // before anybody can hear that the outbox is closed: who does finds the reason
 		b.queue.close()
-		close(b.failed)
 	}
 }
 
