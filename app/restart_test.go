@@ -21,7 +21,7 @@ func TestSourcesStartAgain(t *testing.T) {
 			case 2:
 				panic("broken")
 			case 8:
-				time.Sleep(time.Minute) // long enough to begin anew
+				<-time.After(time.Minute) // long enough to begin anew
 			case 10:
 				cancel()
 			}

@@ -33,7 +33,7 @@ func keeping(t *testing.T, o Options) (*Outbox, *jumping) {
 
 // pass lets time pass, and the writer do what is due.
 func pass(d time.Duration) {
-	time.Sleep(d) // in a bubble, where nothing is waited for
+	<-time.After(d) // in a bubble, where nothing is waited for
 	synctest.Wait()
 }
 

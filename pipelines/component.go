@@ -79,7 +79,7 @@ func (l *loader) build(types []Type, s *section, chosen entry) Component {
 		return c
 	}
 	if l.faults == before {
-		c.Value, c.Unset = value, l.holdsPlaceholder(chosen.value)
+		c.Value, c.Unset = value, l.holdsStandIn(chosen.value)
 	}
 	l.claim(c, s)
 	return c
@@ -106,7 +106,7 @@ func (l *loader) buildFaults(s *section, err error, faulty bool) {
 			l.keyFault(s, key)
 			continue
 		}
-		if faulty || l.holdsPlaceholder(s.node) {
+		if faulty || l.holdsStandIn(s.node) {
 			continue // it may only be a consequence
 		}
 		l.fault(s.key, codeSetting, l.secrets.hide(fmt.Sprintf("%s: %v", s.title, e)), "")
@@ -130,13 +130,13 @@ func (l *loader) keyFault(s *section, e *event.KeyError) {
 	n, at, rest := follow(s.node, e.Key)
 	if rest != "" {
 		first, _, _ := strings.Cut(rest, ".")
-		if l.missed[missedKey{at, first}] || l.holdsPlaceholder(at) && at != s.node {
+		if l.missed[missedKey{at, first}] || l.holdsStandIn(at) && at != s.node {
 			return
 		}
 		l.fault(s.key, codeSetting, l.secrets.hide(fmt.Sprintf("%s: %v", s.title, e)), "")
 		return
 	}
-	if l.anyBad(n) || l.holdsPlaceholder(n) {
+	if l.anyBad(n) || l.holdsStandIn(n) {
 		return
 	}
 	var inner *rules.Error
@@ -195,9 +195,9 @@ func (l *loader) anyBad(n *node) bool {
 	return n.any(func(n *node) bool { return l.bad[n] || n.kind == skippedNode })
 }
 
-// holdsPlaceholder says whether a variable that is not set is a part of the value.
-func (l *loader) holdsPlaceholder(n *node) bool {
-	return n.any(func(n *node) bool { return l.placeholders[n] })
+// holdsStandIn says whether a variable that is not set is a part of the value.
+func (l *loader) holdsStandIn(n *node) bool {
+	return n.any(func(n *node) bool { return l.standIns[n] })
 }
 
 // any says whether yes holds for a node or one below it.

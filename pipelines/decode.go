@@ -274,7 +274,7 @@ func (l *loader) decodeScalar(n *node, f *field, into reflect.Value) {
 		l.keepSecret(v, f)
 	}
 	if v.unset {
-		l.placeholders[n] = true
+		l.standIns[n] = true
 		if f.shape.kind != textKind {
 			return
 		}

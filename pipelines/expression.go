@@ -49,7 +49,7 @@ func (l *loader) compileTemplate(n *node, f *field) (rules.Template, bool) {
 		l.keepSecretTemplate(v, f)
 	}
 	if v.unset {
-		l.placeholders[n] = true
+		l.standIns[n] = true
 	}
 	l.envUnset = false
 	t, err := rules.CompileTemplate(v.text, rules.Options{Scope: scopeOf(f), Env: l.expressionEnv})
@@ -87,7 +87,7 @@ func (l *loader) expressionEnv(name string) (string, bool) {
 // expressionFault reports the fault of an expression at its place within the value.
 func (l *loader) expressionFault(v value, f *field, err error) {
 	if l.envUnset {
-		return // what fails may be the placeholder
+		return // what fails may be the stand-in
 	}
 	var fault *rules.Error
 	if !errors.As(err, &fault) {

@@ -117,7 +117,7 @@ func (l *loader) checkListeners(root *node, keys fileKeys) {
 // listener checks an address. The node is nil when the file does not name it; false: it was not good.
 func (l *loader) listener(root *node, name string, given Listener) (*node, bool) {
 	n := root.below(name, "listen")
-	if n == nil || n.kind == skippedNode || l.placeholders[n] {
+	if n == nil || n.kind == skippedNode || l.standIns[n] {
 		return nil, true
 	}
 	if l.bad[n] {

@@ -149,22 +149,22 @@ func reason(err error) string {
 
 // loader turns files into a plan. It is used once.
 type loader struct {
-	o            Options
-	schema       *shape
-	sources      []*source
-	diagnostics  []Diagnostic
-	faults       int                // of values, so far
-	bad          map[*node]bool     // values with a fault
-	missed       map[missedKey]bool // keys that were reported as missing
-	placeholders map[*node]bool     // values that hold a placeholder
-	unset        map[string]bool    // variables that are not set
-	envUnset     bool               // the expression at hand asked for one
-	secrets      secrets
-	secretKeys   map[string]bool // the names of all keys that hold secrets; nil until they are asked for
-	claims       map[string]claim
-	public       map[string]bool // files that everyone can read
-	unreadable   bool            // a file was not understood, so parts of the plan are unknown
-	suites       []*suite        // the pipelines as tests see them
+	o           Options
+	schema      *shape
+	sources     []*source
+	diagnostics []Diagnostic
+	faults      int                // of values, so far
+	bad         map[*node]bool     // values with a fault
+	missed      map[missedKey]bool // keys that were reported as missing
+	standIns    map[*node]bool     // values that hold a stand-in
+	unset       map[string]bool    // variables that are not set
+	envUnset    bool               // the expression at hand asked for one
+	secrets     secrets
+	secretKeys  map[string]bool // the names of all keys that hold secrets; nil until they are asked for
+	claims      map[string]claim
+	public      map[string]bool // files that everyone can read
+	unreadable  bool            // a file was not understood, so parts of the plan are unknown
+	suites      []*suite        // the pipelines as tests see them
 }
 
 // missedKey is a key that is missing in a map.
@@ -175,7 +175,7 @@ type missedKey struct {
 
 func newLoader(o Options) *loader {
 	return &loader{o: o, schema: schemaOf(o.Types), bad: map[*node]bool{}, missed: map[missedKey]bool{},
-		placeholders: map[*node]bool{}, unset: map[string]bool{}, claims: map[string]claim{}, public: map[string]bool{}}
+		standIns: map[*node]bool{}, unset: map[string]bool{}, claims: map[string]claim{}, public: map[string]bool{}}
 }
 
 // finish adds the lines to the diagnostics and sorts them.

@@ -37,7 +37,7 @@ func (l *loader) parseStage(s *section, chosen entry) rules.Op {
 	} else if !l.fill(settings, reflect.ValueOf(&keys).Elem()) {
 		return nil
 	}
-	if l.faults > before || l.anyBad(n) || l.holdsPlaceholder(n) {
+	if l.faults > before || l.anyBad(n) || l.holdsStandIn(n) {
 		return nil
 	}
 	op, err := rules.Parse(rules.ParseOptions{Format: keys.Format, From: keys.From, Into: keys.Into, Columns: keys.Columns,

@@ -17,7 +17,7 @@ type Plan struct {
 	Pipelines       []*Pipeline // in the order of the file; of several files, by file name
 	Warnings        []Diagnostic
 	// Unset names the variables that were not set, in order. It is empty unless Options.AllowUnset let them pass; a plan that
-	// names any holds placeholders and missing parts: it is good for checking and must not be run.
+	// names any holds stand-ins and missing parts: it is good for checking and must not be run.
 	Unset []string
 	// Hide replaces what must not be shown in a text: secrets, and what came from the environment or from other files.
 	Hide func(text string) string

@@ -68,7 +68,7 @@ func (b *stageBuilder) name(s *section, kind, given string, chosen entry) string
 		name = fmt.Sprintf("%s-%d", kind, n)
 	}
 	if e, ok := s.node.find("name"); ok {
-		if b.l.anyBad(e.value) || e.value.kind == skippedNode || b.l.placeholders[e.value] {
+		if b.l.anyBad(e.value) || e.value.kind == skippedNode || b.l.standIns[e.value] {
 			return name
 		}
 		name, at = given, e.value

@@ -13,7 +13,7 @@ type value struct {
 	parts  []part
 	whole  bool   // the scalar is one ${…} and nothing else: it takes the type that its key wants
 	hidden string // what is shown instead of the text; empty when the text is the file's own
-	unset  bool   // it holds a placeholder for a variable that is not set
+	unset  bool   // it holds a stand-in for a variable that is not set
 }
 
 // part says where a piece of the text came from: literal pieces can be mapped back to the file.

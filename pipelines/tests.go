@@ -156,7 +156,7 @@ func (l *loader) suiteOf(t *section, pipeline string) *suite {
 		}
 		names = append(names, suite.section.key.text)
 	}
-	if !l.unreadable && !l.placeholders[e.value] {
+	if !l.unreadable && !l.standIns[e.value] {
 		l.fault(e.value, codeNoSuch, fmt.Sprintf("there is no pipeline %s", l.secrets.hide(quote(pipeline))), suggest(pipeline, names))
 	}
 	return nil

@@ -125,7 +125,7 @@ func (u *suite) checkAttributes(s *section, e event.Event) {
 	if n == nil {
 		n = s.node.below("ext", fault.Name)
 	}
-	if n != nil && !u.l.anyBad(n) && !u.l.holdsPlaceholder(n) {
+	if n != nil && !u.l.anyBad(n) && !u.l.holdsStandIn(n) {
 		u.l.fault(n, codeSetting, fault.Name+": "+fault.Problem, "")
 	}
 }
@@ -227,11 +227,11 @@ func (u *suite) letter(s *section) {
 	if !u.l.fill(s, reflect.ValueOf(&keys).Elem()) {
 		return
 	}
-	if e, ok := s.node.find("sink"); ok && keys.Sink != "" && !u.l.anyBad(e.value) && !u.l.placeholders[e.value] {
+	if e, ok := s.node.find("sink"); ok && keys.Sink != "" && !u.l.anyBad(e.value) && !u.l.standIns[e.value] {
 		u.sink(e.value, keys.Sink, s.title)
 	}
 	e, ok := s.node.find("stage")
-	if !ok || keys.Stage == "" || u.stages == nil || u.l.placeholders[e.value] || slices.Contains(u.stages, keys.Stage) {
+	if !ok || keys.Stage == "" || u.stages == nil || u.l.standIns[e.value] || slices.Contains(u.stages, keys.Stage) {
 		return
 	}
 	u.l.fault(e.value, codeNoSuch, fmt.Sprintf("%s has no stage %s, which %s names", u.section.title,

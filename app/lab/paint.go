@@ -1,10 +1,9 @@
 package lab
 
 import (
-	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/millrace-run/millrace/event/codec"
 )
 
 // The colors, as a terminal takes them.
@@ -26,34 +25,6 @@ func (b *page) paint(color, text string) string {
 	return color + text + plain
 }
 
-// clean makes text harmless for a terminal, on one line: control characters, those that change the direction of writing, line
-// separators and bytes that are no UTF-8 are written as escapes.
-func clean(text string) string {
-	if !strings.ContainsFunc(text, isHarmful) && utf8.ValidString(text) {
-		return text
-	}
-	var b strings.Builder
-	for i := 0; i < len(text); {
-		r, n := utf8.DecodeRuneInString(text[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, text[i])
-		case r == '\t':
-			b.WriteString("    ")
-		case isHarmful(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteString(text[i : i+n])
-		}
-		i += n
-	}
-	return b.String()
-}
-
-func isHarmful(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
-}
-
 // json writes indented JSON, its first lines if there are many.
 func (b *page) json(text string) {
 	all := strings.Split(text, "\n")
@@ -70,7 +41,7 @@ func (b *page) jsonLine(line string) {
 	rest := strings.TrimLeft(line, " ")
 	b.WriteString(line[:len(line)-len(rest)])
 	if end := jsonStringEnd(rest); end > 0 && strings.HasPrefix(rest[end:], ": ") {
-		b.WriteString(b.paint(blue, clean(rest[:end])) + ": ")
+		b.WriteString(b.paint(blue, codec.Legible(rest[:end])) + ": ")
 		rest = rest[end+2:]
 	}
 	value := strings.TrimSuffix(rest, ",")
@@ -78,9 +49,9 @@ func (b *page) jsonLine(line string) {
 	case value == "" || strings.ContainsAny(value[:1], "{}[]"):
 		b.WriteString(value)
 	case value[0] == '"':
-		b.WriteString(b.paint(green, clean(value)))
+		b.WriteString(b.paint(green, codec.Legible(value)))
 	default:
-		b.WriteString(b.paint(yellow, clean(value)))
+		b.WriteString(b.paint(yellow, codec.Legible(value)))
 	}
 	b.WriteString(rest[len(value):])
 }

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/event/codec"
 )
 
 // Printer shows what is delivered, for a person at a terminal. What comes from events can neither move the cursor nor color
@@ -69,7 +70,7 @@ func (p *Printer) write(b *page) {
 // Stored prints a line that a file got.
 func (p *Printer) Stored(sink SinkName, e *event.Event, path string) {
 	b := p.begin(sink)
-	fmt.Fprintf(b, "%s ← %s %s\n", clean(shorten(path)), clean(e.ID), b.paint(dim, clean(e.Type)))
+	fmt.Fprintf(b, "%s ← %s %s\n", codec.Legible(shorten(path)), codec.Legible(e.ID), b.paint(dim, codec.Legible(e.Type)))
 	p.write(b)
 }
 
@@ -86,9 +87,9 @@ func shorten(path string) string {
 // request prints a request.
 func (p *Printer) request(sink SinkName, r Request) {
 	b := p.begin(sink)
-	fmt.Fprintf(b, "%s %s", clean(r.Method), b.paint(cyan, clean(r.URL)))
+	fmt.Fprintf(b, "%s %s", codec.Legible(r.Method), b.paint(cyan, codec.Legible(r.URL)))
 	if attempt := r.Header.Get("Millrace-Attempt"); attempt != "" && attempt != "1" {
-		b.WriteString("  attempt " + clean(attempt))
+		b.WriteString("  attempt " + codec.Legible(attempt))
 	}
 	b.WriteByte('\n')
 	b.field("event", attributes(r.Header))
@@ -172,12 +173,12 @@ func (p *Printer) mail(sink SinkName, m Mail) {
 // field writes a named line, if there is something to say.
 func (b *page) field(name, value string) {
 	if value != "" {
-		fmt.Fprintf(b, "%s%s %s\n", indent, b.paint(dim, fmt.Sprintf("%-8s", name)), clean(value))
+		fmt.Fprintf(b, "%s%s %s\n", indent, b.paint(dim, fmt.Sprintf("%-8s", name)), codec.Legible(value))
 	}
 }
 
 // note writes a line of our own words.
-func (b *page) note(text string) { b.WriteString(indent + b.paint(dim, clean(text)) + "\n") }
+func (b *page) note(text string) { b.WriteString(indent + b.paint(dim, codec.Legible(text)) + "\n") }
 
 // body writes a body as what it is: JSON, text, or a number of bytes.
 func (b *page) body(contentType string, body []byte, size int64) {
@@ -221,7 +222,7 @@ func isText(body []byte) bool {
 func (b *page) lines(text string) {
 	all := strings.Split(strings.TrimRight(strings.ReplaceAll(text, "\r\n", "\n"), "\n"), "\n")
 	for _, line := range all[:min(len(all), maxLines)] {
-		b.WriteString(strings.TrimRight(indent+clean(line), " ") + "\n")
+		b.WriteString(strings.TrimRight(indent+codec.Legible(line), " ") + "\n")
 	}
 	b.more(len(all))
 }

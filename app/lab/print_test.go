@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"unicode"
 
 	"pgregory.net/rapid"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/event/codec"
 )
 
 func printed(color bool, show func(*Printer)) string {
@@ -116,7 +116,7 @@ func TestHarmless(t *testing.T) {
 			p.Stored(orders, &event.Event{ID: s("id"), Type: s("type")}, s("path"))
 		})
 		for _, r := range got {
-			if r != '\n' && (unicode.IsControl(r) || isHarmful(r)) {
+			if r != '\n' && codec.Legible(string(r)) != string(r) {
 				t.Fatalf("%U in %q", r, got)
 			}
 		}

@@ -116,7 +116,7 @@ func (s *Sink) line(dst, text []byte) []byte {
 			if i > 0 {
 				dst = append(dst, '\n')
 			}
-			dst = append(dst, clean(part)...)
+			dst = append(dst, codec.Legible(part)...)
 		}
 		return append(dst, '\n')
 	}

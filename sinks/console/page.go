@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/millrace-run/millrace/event"
@@ -31,13 +30,13 @@ const (
 // page appends an event for a person: a line with its time, type, id and source, and its data below.
 func (o *Output) page(dst []byte, e *event.Event) []byte {
 	var b strings.Builder
-	b.WriteString(o.paint(dim, o.timeOf(e)) + "  " + o.paint(bold, clean(e.Type)) + "  " + clean(e.ID) + "  " + o.paint(cyan, clean(e.Source)))
+	b.WriteString(o.paint(dim, o.timeOf(e)) + "  " + o.paint(bold, codec.Legible(e.Type)) + "  " + codec.Legible(e.ID) + "  " + o.paint(cyan, codec.Legible(e.Source)))
 	if e.Subject != "" {
-		b.WriteString("  " + clean(e.Subject))
+		b.WriteString("  " + codec.Legible(e.Subject))
 	}
 	b.WriteByte('\n')
 	for _, x := range e.Extensions {
-		b.WriteString(indent + o.paint(dim, clean(x.Name)) + " " + clean(x.Text) + "\n")
+		b.WriteString(indent + o.paint(dim, codec.Legible(x.Name)) + " " + codec.Legible(x.Text) + "\n")
 	}
 	o.data(&b, e)
 	return append(dst, b.String()...)
@@ -80,7 +79,7 @@ func isText(data []byte) bool { return utf8.Valid(data) && bytes.IndexByte(data,
 func (o *Output) lines(b *strings.Builder, text string) {
 	all := strings.Split(text, "\n")
 	for _, line := range all[:min(len(all), maxLines)] {
-		b.WriteString(strings.TrimRight(indent+clean(strings.TrimSuffix(line, "\r")), " ") + "\n")
+		b.WriteString(strings.TrimRight(indent+codec.Legible(strings.TrimSuffix(line, "\r")), " ") + "\n")
 	}
 	if rest := len(all) - maxLines; rest > 0 {
 		o.note(b, fmt.Sprintf("… %d more lines", rest))
@@ -89,7 +88,7 @@ func (o *Output) lines(b *strings.Builder, text string) {
 
 // note writes a line of our own words.
 func (o *Output) note(b *strings.Builder, text string) {
-	b.WriteString(indent + o.paint(dim, clean(text)) + "\n")
+	b.WriteString(indent + o.paint(dim, codec.Legible(text)) + "\n")
 }
 
 // paint colors text that was cleaned.
@@ -98,32 +97,4 @@ func (o *Output) paint(color, text string) string {
 		return text
 	}
 	return color + text + plain
-}
-
-// clean makes text harmless for a terminal, on one line: control characters, those that change the direction of writing, line
-// separators and bytes that are no UTF-8 are written as escapes.
-func clean(text string) string {
-	if utf8.ValidString(text) && !strings.ContainsFunc(text, isHarmful) {
-		return text
-	}
-	var b strings.Builder
-	for i := 0; i < len(text); {
-		r, n := utf8.DecodeRuneInString(text[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, text[i])
-		case r == '\t':
-			b.WriteString("    ")
-		case isHarmful(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteString(text[i : i+n])
-		}
-		i += n
-	}
-	return b.String()
-}
-
-func isHarmful(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
 }

@@ -120,7 +120,6 @@ const (
 	lookMost  = time.Second            // between two looks
 	lookLeast = 100 * time.Millisecond // likewise, if files are taken at once
 	lookShare = 20                     // a look that took long is not repeated for so many times as long
-	retryMost = 5 * time.Second
 )
 
 // Run reads files until ctx ends, and returns nil then. While the log is full or busy it waits and tries the same batch again. After
@@ -161,22 +160,12 @@ func (s *Source) Run(ctx context.Context, emit Emit) error {
 
 // insist commits one batch, however long that takes.
 func (s *Source) insist(ctx context.Context, emit Emit, b event.Batch) error {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, retryMost) {
+	return event.Insist(ctx, s.clock, func() error {
 		_, err := emit(ctx, b)
-		if err == nil || !errors.Is(err, event.ErrFull) && !errors.Is(err, event.ErrBusy) {
-			return err
-		}
-		if pause == retryMost {
-			s.log.Warn("the outbox takes no events, the files wait", "path", s.settings.glob, "err", err)
-		}
-		again, release := s.clock.After(pause)
-		select {
-		case <-again:
-		case <-ctx.Done():
-			release()
-			return context.Cause(ctx)
-		}
-	}
+		return err
+	}, func(err error) {
+		s.log.Warn("the outbox takes no events, the files wait", "path", s.settings.glob, "err", err)
+	})
 }
 
 // newReader is a reader that goes on from a committed state.

@@ -53,7 +53,7 @@ func TestRunWaitsForTheLog(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(10 * time.Second) // of the bubble
+			<-time.After(10 * time.Second) // of the bubble
 			synctest.Wait()
 		}
 		write("a.txt", "a\n")

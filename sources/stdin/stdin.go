@@ -20,7 +20,6 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
-	"time"
 	"unicode/utf8"
 
 	"github.com/millrace-run/millrace/event"
@@ -220,31 +219,19 @@ func (s *Source) end() error {
 	return event.ErrEnd
 }
 
-// retryMost is the longest pause before a batch is tried again.
-const retryMost = 5 * time.Second
-
 // flush commits what was read, however long that takes.
 func (s *Source) flush(ctx context.Context, emit Emit) error {
 	if len(s.batch.Events) == 0 {
 		return nil
 	}
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, retryMost) {
+	err := event.Insist(ctx, s.clock, func() error {
 		_, err := emit(ctx, s.batch)
-		if err == nil {
-			s.batch, s.size = event.Batch{Events: make([]event.Event, 0, len(s.batch.Events))}, 0
-			return nil
-		}
-		if !errors.Is(err, event.ErrFull) && !errors.Is(err, event.ErrBusy) {
-			return err
-		}
-		again, release := s.clock.After(pause)
-		select {
-		case <-again:
-		case <-ctx.Done():
-			release()
-			return context.Cause(ctx)
-		}
+		return err
+	}, nil)
+	if err == nil {
+		s.batch, s.size = event.Batch{Events: make([]event.Event, 0, len(s.batch.Events))}, 0
 	}
+	return err
 }
 
 // last commits what was read before a stop. It is tried once: a log that takes nothing now must not hold up the stop.

@@ -64,7 +64,7 @@ func New(c Config, options ...Option) (*Source, error) {
 		return nil, keyError("timezone", err)
 	}
 	s := &Source{
-		config: c, reader: reader, clock: event.SystemClock{}, log: slog.New(slog.DiscardHandler), newID: newUUID, messageTime: messageTime,
+		config: c, reader: reader, clock: event.SystemClock{}, log: slog.New(slog.DiscardHandler), newID: (&event.UUIDs{}).Next, messageTime: messageTime,
 		bound: func(string, net.Addr) {}, told: teller{kind: map[string]*told{}},
 	}
 	s.counts.protocols = make([]protocolCounts, len(c.Protocol))

@@ -94,7 +94,6 @@ const (
 	lookEvery = time.Second           // between two looks when nothing is announced
 	lookLeast = 20 * time.Millisecond // between two looks
 	lookShare = 20                    // a look that took long is not repeated for so many times as long
-	retryMost = 5 * time.Second
 )
 
 // Run follows the files until ctx ends, and returns nil then. While the log is full or busy it waits and tries the same batch
@@ -147,22 +146,10 @@ func (s *Source) emitAll(ctx context.Context, emit Emit, batches <-chan event.Ba
 
 // emit commits one batch, however long that takes.
 func (s *Source) emit(ctx context.Context, emit Emit, b event.Batch) error {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, retryMost) {
+	return event.Insist(ctx, s.clock, func() error {
 		_, err := emit(ctx, b)
-		if err == nil || !errors.Is(err, event.ErrFull) && !errors.Is(err, event.ErrBusy) {
-			return err
-		}
-		if pause == retryMost {
-			s.log.Warn("the outbox takes no lines, the files wait", "err", err)
-		}
-		again, release := s.clock.After(pause)
-		select {
-		case <-again:
-		case <-ctx.Done():
-			release()
-			return ctx.Err()
-		}
-	}
+		return err
+	}, func(err error) { s.log.Warn("the outbox takes no lines, the files wait", "err", err) })
 }
 
 // follower drives an engine.

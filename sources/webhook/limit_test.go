@@ -13,11 +13,11 @@ func TestLimitsAreSharedForAMoment(t *testing.T) {
 		var l limits
 		began := time.Now()
 		first := l.next(5 * time.Second)
-		time.Sleep(249 * time.Millisecond)
+		<-time.After(249 * time.Millisecond)
 		if l.next(5*time.Second) != first {
 			t.Error("a request shortly after another has a limit of its own")
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		second := l.next(5 * time.Second)
 		for i, c := range []context.Context{first, second} {
 			if c.Err() != nil {

@@ -132,8 +132,8 @@ func NewWith(c Config, clock event.Clock, newID func() string) (*Source, error) 
 		return nil, err
 	}
 	if newID == nil {
-		random := &randomness{}
-		newID = func() string { return newUUID(clock.Now(), random) }
+		ids := &event.UUIDs{}
+		newID = func() string { return ids.Next(clock.Now()) }
 	}
 	s := &Source{config: c, clock: clock, newID: newID, appendTimeout: appendTimeout, drainTimeout: drainTimeout}
 	s.path, _ = parsePath(c.Path) // Validate looked at the error
