@@ -35,7 +35,8 @@ var rows = map[string][]string{
 	"cmd/millrace": {"app"},
 	"examples":     {},
 	"torture":      {},
-	"bench":        {"event", "outbox"},
+	"bench":        {"event", "outbox", "internal"},
+	"internal":     {},
 	"app": {
 		"event", "event/codec", "rules", "outbox", "brokers", "signatures", "sources", "functions", "sinks", "pipelines", "router", "console",
 	},

@@ -3,8 +3,6 @@ package millrace_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/millrace-run/millrace/internal/freeport"
 )
 
 // The tutorial is done as a reader would do it: its files are written, its commands run, and what they print is what it shows.
@@ -175,21 +175,12 @@ func eventually(ask func() error) error {
 	}
 }
 
-// freePorts holds both at once before it gives them back, so that they differ. They are below those that the system gives to
-// connections, one of which could otherwise take a port while the program is down.
+// freePorts are two addresses that nobody listens on.
 func freePorts(t *testing.T) (one, other string) {
 	t.Helper()
-	var free []string
-	for try := 0; len(free) < 2; try++ {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(20000)))
-		if err != nil {
-			if try > 100 {
-				t.Fatal(err)
-			}
-			continue
-		}
-		defer l.Close()
-		free = append(free, l.Addr().String())
+	found, err := freeport.Find(2)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return free[0], free[1]
+	return found[0], found[1]
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/millrace-run/millrace/internal/freeport"
 )
 
 // running is a Millrace in this process, with all that it has of its own: ports, an outbox, files.
@@ -161,12 +163,11 @@ func TestFirstMinute(t *testing.T) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	s, err := bind(t.Context(), "test", "127.0.0.1:0")
+	found, err := freeport.Find(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.stop(t.Context())
-	return s.address()
+	return found[0]
 }
 
 const oneFile = `

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/millrace-run/millrace/bench/internal/load"
+	"github.com/millrace-run/millrace/internal/freeport"
 )
 
 // errUnsupported is what a case ends with when the binary refuses its file, because it asks for a key that this version does not
@@ -102,15 +102,6 @@ func (p *place) walSize() int64 {
 func (p *place) load(ctx context.Context, o load.Options) (load.Result, error) {
 	o.Address, o.Path = p.events, "/orders"
 	return load.Run(ctx, o)
-}
-
-// freeAddress returns a loopback address that nobody listens on at present.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // process is a running server, of this project or a floor.
@@ -263,4 +254,13 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.text)
+}
+
+// freeAddress is an address that nobody listens on.
+func freeAddress() (string, error) {
+	found, err := freeport.Find(1)
+	if err != nil {
+		return "", err
+	}
+	return found[0], nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/millrace-run/millrace/internal/freeport"
 )
 
 // binary is the program under test, built once.
@@ -69,18 +70,14 @@ func (p *place) write(outbox, pipelines string) {
 	}
 }
 
-// freePort is an address that nobody listens on, with a port below those that the system gives to connections: one of them could
-// otherwise take it while the program is down.
+// freePort is an address that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(20000))); err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
+	found, err := freeport.Find(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return found[0]
 }
 
 // process is one run of the program.

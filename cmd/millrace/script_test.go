@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/millrace-run/millrace/internal/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -40,22 +41,15 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePorts holds all of them at once before it gives them back, so that they differ. They are below those that the system gives to
-// connections, one of which could otherwise take a port while the program is down.
+// freePorts are ports that nobody listens on.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	var ports []string
-	for try := 0; len(ports) < n; try++ {
-		port := strconv.Itoa(10000 + rand.IntN(20000))
-		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err != nil {
-			if try > 100 {
-				t.Fatal(err)
-			}
-			continue
-		}
-		defer l.Close()
-		ports = append(ports, port)
+	ports, err := freeport.Find(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, address := range ports {
+		_, ports[i], _ = net.SplitHostPort(address)
 	}
 	return ports
 }
