@@ -23,8 +23,8 @@ type breaker struct {
 	full        int           // configured concurrency
 
 	open    bool
-	limit   int            // concurrency now: full, or on its way there
-	streak  []event.Offset // different events of the present run of Unavailable
+	limit   int     // concurrency now: full, or on its way there
+	streak  []place // different events of the present run of Unavailable
 	recent  [breakerSample]sample
 	samples int // taken since the breaker closed
 
@@ -32,7 +32,7 @@ type breaker struct {
 	wait     time.Duration
 	probeAt  time.Time
 	probing  bool
-	failed   event.Offset // whose probe failed last; 0 for none
+	failed   place // whose probe failed last; zero for none
 }
 
 type sample struct {
@@ -84,7 +84,7 @@ func (b *breaker) succeeded(now time.Time) (closed bool) {
 }
 
 func (b *breaker) reset() {
-	b.open, b.probing, b.failed, b.samples, b.wait = false, false, 0, 0, 0
+	b.open, b.probing, b.failed, b.samples, b.wait = false, false, place{}, 0, 0
 }
 
 // judged takes a failure that says something about the event: the destination is there. A probe that ends so does not close the
@@ -95,33 +95,33 @@ func (b *breaker) judged(probe int, now time.Time) {
 		b.sampled(now, false)
 	}
 	if b.open && probe == b.openings {
-		b.probing, b.probeAt, b.wait, b.failed = false, now, b.first, 0
+		b.probing, b.probeAt, b.wait, b.failed = false, now, b.first, place{}
 	}
 }
 
 // unavailable takes a failure of the destination and says whether it opened the breaker.
-func (b *breaker) unavailable(o event.Offset, f *event.Failure, probe int, now time.Time) (opened bool) {
+func (b *breaker) unavailable(p place, f *event.Failure, probe int, now time.Time) (opened bool) {
 	if b.off {
 		return false
 	}
 	after := min(f.After, retryAfterMax)
 	if b.open {
 		if probe == b.openings {
-			b.probing, b.failed = false, o
+			b.probing, b.failed = false, p
 			b.wait = min(2*b.wait, b.most)
 			b.probeAt = now.Add(max(b.wait, after))
 		}
 		return false
 	}
-	if !slices.Contains(b.streak, o) && len(b.streak) < b.after {
-		b.streak = append(b.streak, o)
+	if !slices.Contains(b.streak, p) && len(b.streak) < b.after {
+		b.streak = append(b.streak, p)
 	}
 	b.sampled(now, true)
 	if !f.Refused && len(b.streak) < b.after && !b.halfFailed(now) {
 		return false
 	}
 	b.openings++
-	b.open, b.wait, b.failed = true, b.first, o
+	b.open, b.wait, b.failed = true, b.first, p
 	b.probeAt = now.Add(max(b.wait, after))
 	return true
 }

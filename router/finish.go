@@ -29,9 +29,11 @@ func (l *loop) finish(work context.Context, c *call) error {
 // commitChanges commits what the turn has so far together with the changes that came with it.
 func (l *loop) commitChanges(work context.Context, changes event.Changes) error {
 	commit := event.Commit{States: []event.State{{Owner: l.owner, Changes: changes}}}
-	if len(l.outcomes) > 0 {
-		commit.Settles = []event.Settle{{Subscription: l.name, Outcomes: l.outcomes}}
-		l.outcomes = nil
+	for _, k := range l.lanes {
+		if len(k.outcomes) > 0 {
+			commit.Settles = append(commit.Settles, event.Settle{Subscription: k.name, Outcomes: k.outcomes})
+			k.outcomes = nil
+		}
 	}
 	return l.guard.do(work, "settle with state", func() error {
 		_, err := l.log.Commit(work, commit)
@@ -92,7 +94,7 @@ func (l *loop) account(t *task, f *event.Failure, c *call, now time.Time) {
 		if c.first(judgedIt) {
 			l.breaker.judged(c.probe, now)
 		}
-	} else if c.first(refused) && l.breaker.unavailable(t.offset, f, c.probe, now) {
+	} else if c.first(refused) && l.breaker.unavailable(t.place, f, c.probe, now) {
 		l.logger.Info("breaker opened", "err", t.x.Error, "probe_at", l.breaker.probeAt)
 	}
 }

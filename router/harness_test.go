@@ -84,7 +84,7 @@ func (s *scene) start(whens map[string]decider) {
 func (r *Router) decide(whens map[string]decider) {
 	for i, k := range r.plan.Pipelines[0].Sinks {
 		if w := whens[k.Name]; w != nil {
-			r.topics[0].shaper.whens[i] = w
+			r.pipelines[0].shaper.whens[i] = w
 		}
 	}
 }

@@ -81,9 +81,11 @@ func (r *rest) called() {
 // which Idle may have become true. Call it before Run. Where nobody does, sleeping costs nothing more.
 func (r *Router) Slept() <-chan struct{} {
 	c := make(chan struct{}, 1)
-	for _, t := range r.topics {
-		t.rest.slept.Store(&c)
-		for _, s := range t.sinks {
+	for _, p := range r.pipelines {
+		for _, t := range p.topics {
+			t.rest.slept.Store(&c)
+		}
+		for _, s := range p.sinks {
 			s.rest.slept.Store(&c)
 		}
 	}
@@ -111,11 +113,13 @@ func (r *Router) Idle() (calls int, idle bool) {
 // census adds up the turns of all goroutines, and says whether each sleeps with nothing to wake it.
 func (r *Router) census() (turns int64, calls int, idle bool) {
 	idle = true
-	for _, t := range r.topics {
-		n := t.rest.turns.Load()
-		turns += n
-		idle = idle && n%2 == 1 && heard(t.sub.Subscription)
-		for _, s := range t.sinks {
+	for _, p := range r.pipelines {
+		for _, t := range p.topics {
+			n := t.rest.turns.Load()
+			turns += n
+			idle = idle && n%2 == 1 && heard(t.sub.Subscription)
+		}
+		for _, s := range p.sinks {
 			n := s.rest.turns.Load()
 			turns += n
 			idle = idle && n%2 == 1
@@ -123,13 +127,23 @@ func (r *Router) census() (turns int64, calls int, idle bool) {
 				calls++ // what else would wake it has to wait for the end of the call
 				continue
 			}
-			idle = idle && s.fed.Heard() && heard(s.sub)
+			idle = idle && s.heard()
 			if !s.plan.Serial {
 				calls += int(s.counts.inFlight.Load())
 			}
 		}
 	}
 	return turns, calls, idle
+}
+
+// heard says whether the sink's goroutine has acted on all that woke it.
+func (s *subscriber) heard() bool {
+	for _, l := range s.lanes {
+		if !l.fed.Heard() || !heard(l.sub) {
+			return false
+		}
+	}
+	return true
 }
 
 // heard says whether a subscription's reader has acted on what woke it. Where the subscription can't say, there is only a look at

@@ -15,34 +15,33 @@ const (
 	marksMax   = 1 << 16  // rows of which the sink's record is remembered
 )
 
-// loop delivers the events of one subscription, up to its concurrency at a time. One goroutine owns all of it; workers only
+// loop delivers the events of one sink, up to its concurrency at a time. One goroutine owns all of it; workers only
 // call the sink and send back what it answered.
 type loop struct {
-	*feed
+	feed
 	breaker *breaker
 	results chan *call // has room for every call in flight, so that no worker ever waits
 	workers workers
 
 	attempts func(*call) // make, with the context of the work
 
-	running  []*task  // by offset: taken from new events and unsettled; the front is what holds the cursor
 	waiting  []*task  // failed without counting
 	held     int64    // bytes of waiting
 	single   [1]*task // what one returns, until it is launched
 	partial  *batcher // of a call that waits for more events; nil for none
-	marks    map[event.Offset]marks
+	marks    map[place]marks
 	inFlight int
 
 	accepted, refused int64 // attempts in this process
-	class             int   // which of the three queues is next
+	turns             int   // of probes, see pickProbe
 	again             bool  // a turn stopped before it had nothing to do
 }
 
 func newLoop(s *subscriber) *loop {
 	b := newBreaker(s.plan.Breaker, s.plan.Retry, s.plan.Concurrency)
 	return &loop{
-		feed: newFeed(s), breaker: b, results: make(chan *call, b.full), workers: workers{calls: make(chan *call, b.full)},
-		marks: make(map[event.Offset]marks),
+		feed: feed{subscriber: s}, breaker: b, results: make(chan *call, b.full), workers: workers{calls: make(chan *call, b.full)},
+		marks: make(map[place]marks),
 	}
 }
 
@@ -76,7 +75,7 @@ func (l *loop) turn(stop, work context.Context) error {
 		err = flushed
 	}
 	l.counts.inFlight.Store(int64(l.inFlight))
-	l.observe(l.lowest(), l.breaker, len(l.waiting)+l.partial.len())
+	l.observe(l.oldest(), l.breaker, len(l.waiting)+l.partial.len())
 	if err == nil && !l.again {
 		l.sleep(stop, l.alarm(l.clock.Now()), l.results)
 	}
@@ -229,11 +228,10 @@ func (l *loop) make(work context.Context, c *call) {
 	l.results <- c
 }
 
-// pick takes the next event of the three queues in turn: new ones, rows that are due, those that wait in memory.
+// pick takes the next event of the first lane that has one.
 func (l *loop) pick(stop context.Context, now time.Time) (*task, error) {
-	for range 3 {
-		l.class = (l.class + 1) % 3
-		t, err := l.takeFrom(stop, l.class, now)
+	for _, k := range l.lanes {
+		t, err := l.pickOf(stop, k, now)
 		if t != nil || err != nil {
 			return t, err
 		}
@@ -241,14 +239,26 @@ func (l *loop) pick(stop context.Context, now time.Time) (*task, error) {
 	return nil, nil
 }
 
-func (l *loop) takeFrom(stop context.Context, class int, now time.Time) (*task, error) {
-	switch class {
-	case 0:
-		return l.takeFresh(stop, now)
-	case 1:
-		return l.takeDue(stop, now)
+// pickOf takes the next event of the three queues of a lane in turn: new ones, rows that are due, those that wait in memory.
+func (l *loop) pickOf(stop context.Context, k *lane, now time.Time) (*task, error) {
+	for range 3 {
+		k.class = (k.class + 1) % 3
+		t, err := l.takeFrom(stop, k, now)
+		if t != nil || err != nil {
+			return t, err
+		}
 	}
-	return l.takeWaiting(func(t *task) bool { return !now.Before(t.nextAt) }), nil
+	return nil, nil
+}
+
+func (l *loop) takeFrom(stop context.Context, k *lane, now time.Time) (*task, error) {
+	switch k.class {
+	case 0:
+		return l.takeFresh(stop, k, now)
+	case 1:
+		return l.takeDue(stop, k, now)
+	}
+	return l.takeWaiting(func(t *task) bool { return t.lane == k && !now.Before(t.nextAt) }), nil
 }
 
 // pickProbe takes an event to look with whether the sink is back: by turns one that waits and one that was not tried yet, so
@@ -256,21 +266,11 @@ func (l *loop) takeFrom(stop context.Context, class int, now time.Time) (*task, 
 // there is no other. A backoff is no obstacle here, a time that the destination asked for is.
 func (l *loop) pickProbe(stop context.Context, now time.Time) (*task, error) {
 	tried := func() (*task, error) {
-		return l.takeOldest(func(t *task) bool { return t.offset != l.breaker.failed && t.mayProbe(now) }), nil
+		return l.takeOldest(func(t *task) bool { return t.place != l.breaker.failed && t.mayProbe(now) }), nil
 	}
-	untried := func() (*task, error) {
-		t, err := l.takeFresh(stop, now)
-		if t != nil || err != nil {
-			return t, err
-		}
-		if t, err = l.takeDue(stop, now); t != nil && t.offset == l.breaker.failed {
-			l.await(t)
-			t, err = l.takeDue(stop, now)
-		}
-		return t, err
-	}
+	untried := func() (*task, error) { return l.pickUntried(stop, now) }
 	order := []func() (*task, error){tried, untried}
-	if l.class++; l.class%2 == 0 {
+	if l.turns++; l.turns%2 == 0 {
 		slices.Reverse(order)
 	}
 	for _, take := range order {
@@ -281,27 +281,44 @@ func (l *loop) pickProbe(stop context.Context, now time.Time) (*task, error) {
 	return l.takeOldest(func(t *task) bool { return t.mayProbe(now) }), nil
 }
 
+// pickUntried takes an event of which this process has no attempt, the one whose probe failed last only when there is no other.
+func (l *loop) pickUntried(stop context.Context, now time.Time) (t *task, err error) {
+	for _, k := range l.lanes {
+		if t, err = l.takeFresh(stop, k, now); t != nil || err != nil {
+			return t, err
+		}
+		if t, err = l.takeDue(stop, k, now); t != nil && t.place == l.breaker.failed {
+			l.await(t)
+			t, err = l.takeDue(stop, k, now)
+		}
+		if t != nil || err != nil {
+			return t, err
+		}
+	}
+	return nil, nil
+}
+
 func (t *task) mayProbe(now time.Time) bool { return !t.deferred || !now.Before(t.nextAt) }
 
 // takeFresh takes the next new event that the sink wants, and settles those before it that it does not want.
-func (l *loop) takeFresh(stop context.Context, now time.Time) (*task, error) {
+func (l *loop) takeFresh(stop context.Context, k *lane, now time.Time) (*task, error) {
 	for range takeMax {
-		s, err := l.peek(stop)
+		s, err := k.peek(stop)
 		if s == nil || err != nil {
 			return nil, err
 		}
-		if !l.admit(s.offset, now) || !l.makeRoom(now) {
+		if !l.admit(k, s.offset, now) || !l.makeRoom(now) {
 			return nil, nil
 		}
-		t, o, err := l.take(stop, now)
+		t, o, err := k.take(stop, now)
 		if err != nil {
 			return nil, err
 		}
 		if o != nil {
-			l.outcomes = append(l.outcomes, *o)
+			k.outcomes = append(k.outcomes, *o)
 		}
 		if t != nil {
-			l.running = append(l.running, t)
+			k.running = append(k.running, t)
 			return t, nil
 		}
 	}
@@ -309,18 +326,18 @@ func (l *loop) takeFresh(stop context.Context, now time.Time) (*task, error) {
 	return nil, nil
 }
 
-func (l *loop) takeDue(stop context.Context, now time.Time) (*task, error) {
+func (l *loop) takeDue(stop context.Context, k *lane, now time.Time) (*task, error) {
 	for range takeMax {
-		t, o, err := l.due(stop, now)
+		t, o, err := k.due(stop, now)
 		if err != nil || t == nil && o == nil {
 			return nil, err
 		}
 		if o != nil {
-			delete(l.marks, o.Offset)
-			l.outcomes = append(l.outcomes, *o)
+			delete(l.marks, place{k, o.Offset})
+			k.outcomes = append(k.outcomes, *o)
 			continue
 		}
-		t.marks = l.marks[t.offset]
+		t.marks = l.marks[t.place]
 		t.tries = max(t.tries, t.marks.tries)
 		return t, nil
 	}
@@ -362,12 +379,12 @@ func (l *loop) await(t *task) {
 	l.held += t.item.weight()
 }
 
-// admit says whether an event may be taken, by the window: nothing is settled further than that ahead of the lowest unsettled
+// admit says whether an event of a lane may be taken, by the window: nothing is settled further than that ahead of the lowest unsettled
 // event. What is still running at the end of the window gets a row and no longer holds the cursor; not while the breaker is
 // open, when it is the sink that everything waits for.
-func (l *loop) admit(o event.Offset, now time.Time) bool {
+func (l *loop) admit(k *lane, o event.Offset, now time.Time) bool {
 	for {
-		low := l.lowest()
+		low := k.lowest()
 		if low == nil || o-low.offset < Window {
 			return true
 		}
@@ -388,24 +405,12 @@ func (l *loop) makeRoom(now time.Time) bool {
 	return !crowded || l.breaker.open
 }
 
-// lowest is the first of those under way that no row keeps, or nil.
-func (l *loop) lowest() *task {
-	for len(l.running) > 0 && (l.running[0].done || l.running[0].row) {
-		l.running[0] = nil
-		l.running = l.running[1:]
-	}
-	if len(l.running) == 0 {
-		return nil
-	}
-	return l.running[0]
-}
-
 // park gives a row to a task that still runs. In flight it stays ours until its attempt ends, since the log does not hand out a
 // row with this reason; one that waits leaves memory.
 func (l *loop) park(t *task, now time.Time) {
 	l.counts.parked.Add(1)
 	if !t.waits {
-		l.outcomes = append(l.outcomes, t.kept(event.Retry, event.ReasonWindow, now))
+		t.lane.outcomes = append(t.lane.outcomes, t.kept(event.Retry, event.ReasonWindow, now))
 		return
 	}
 	l.unwait(slices.Index(l.waiting, t))
@@ -418,12 +423,12 @@ func (l *loop) park(t *task, now time.Time) {
 
 // leave ends a task in memory with its outcome, which may be a row that is due later.
 func (l *loop) leave(t *task, o event.Outcome) {
-	l.outcomes = append(l.outcomes, o)
+	t.lane.outcomes = append(t.lane.outcomes, o)
 	if x := o.Exception; x != nil && x.State == event.Retry {
 		l.remember(t)
-		l.dues.expect(x.NextAt)
+		t.lane.dues.expect(x.NextAt)
 	} else if t.row {
-		delete(l.marks, t.offset)
+		delete(l.marks, t.place)
 	}
 	t.done, t.item = true, nil
 }
@@ -434,8 +439,16 @@ func (l *loop) remember(t *task) {
 	if len(l.marks) < marksMax {
 		m := t.marks
 		m.tries = t.tries
-		l.marks[t.offset] = m
+		l.marks[t.place] = m
 	}
+}
+
+// oldest is when the oldest event that holds a cursor was received; zero for none.
+func (l *loop) oldest() (at time.Time) {
+	for _, k := range l.lanes {
+		at = earliest(at, k.oldest(k.lowest()))
+	}
+	return at
 }
 
 // alarm is the next time at which there may be something to do by itself; zero: none. Each wait names only what could then be
@@ -447,7 +460,7 @@ func (l *loop) alarm(now time.Time) time.Time {
 	if !l.breaker.room(l.inFlight, now) {
 		return l.breaker.alarm()
 	}
-	at := l.dues.alarm()
+	at := l.dueAlarm()
 	if l.partial != nil {
 		at = earliest(at, l.partial.until)
 	}

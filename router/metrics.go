@@ -84,33 +84,37 @@ func (r *Router) Stats() []Metric {
 	configured := r.configured
 	r.mu.Unlock()
 	var s stats
-	for _, t := range r.topics {
-		s.topic(t)
-		if configured {
-			s.lag(t.sub, Label{"pipeline", t.name}, Label{"sink", ""})
-		}
-		for _, sink := range t.sinks {
-			s.sink(sink)
+	for _, p := range r.pipelines {
+		s.pipeline(p)
+		for _, t := range p.topics {
 			if configured {
-				s.lag(sink.sub, Label{"pipeline", t.name}, Label{"sink", sink.plan.Name})
+				s.lag(t.sub, Label{"pipeline", p.name}, Label{"sink", ""})
+			}
+		}
+		for _, sink := range p.sinks {
+			s.sink(p.name, sink)
+			for _, l := range sink.lanes {
+				if configured {
+					s.lag(l.sub, Label{"pipeline", p.name}, Label{"sink", sink.plan.Name})
+				}
 			}
 		}
 	}
 	return s
 }
 
-func (s *stats) topic(t *topic) {
-	pipeline := Label{"pipeline", t.name}
-	s.add(eventsReceived, float64(t.received.Load()), pipeline)
-	if t.keyer != nil {
-		s.add(eventsDuplicate, float64(t.keyer.duplicates.Load()), pipeline)
-		s.add(eventsUnkeyed, float64(t.keyer.unkeyed.Load()), pipeline)
-		s.add(keysForgotten, float64(t.keyer.forgotten.Load()), pipeline)
+func (s *stats) pipeline(p *pipeline) {
+	pipeline := Label{"pipeline", p.name}
+	s.add(eventsReceived, float64(p.received.Load()), pipeline)
+	if p.keyer != nil {
+		s.add(eventsDuplicate, float64(p.keyer.duplicates.Load()), pipeline)
+		s.add(eventsUnkeyed, float64(p.keyer.unkeyed.Load()), pipeline)
+		s.add(keysForgotten, float64(p.keyer.forgotten.Load()), pipeline)
 	}
-	s.add(eventsUnmatched, float64(t.tally.unmatched.Load()), pipeline)
-	s.add(deadLettersMade, float64(t.tally.dead.Load()), pipeline, Label{"sink", ""}, Label{"reason", string(event.ReasonOnError)})
-	for i := range t.tally.steps {
-		step := &t.tally.steps[i]
+	s.add(eventsUnmatched, float64(p.tally.unmatched.Load()), pipeline)
+	s.add(deadLettersMade, float64(p.tally.dead.Load()), pipeline, Label{"sink", ""}, Label{"reason", string(event.ReasonOnError)})
+	for i := range p.tally.steps {
+		step := &p.tally.steps[i]
 		stage, sink := Label{"stage", step.stage}, Label{"sink", step.sink}
 		s.add(filteredMissing, float64(step.lacking.Load()), pipeline, stage, sink)
 		if step.sink == "" {
@@ -120,9 +124,9 @@ func (s *stats) topic(t *topic) {
 	}
 }
 
-func (s *stats) sink(k *subscriber) {
+func (s *stats) sink(of string, k *subscriber) {
 	c := &k.counts
-	pipeline, sink := Label{"pipeline", k.topic.name}, Label{"sink", k.plan.Name}
+	pipeline, sink := Label{"pipeline", of}, Label{"sink", k.plan.Name}
 	for i, name := range outcomeNames {
 		s.add(deliveryAttempts, float64(c.attempts[i].Load()), pipeline, sink, Label{"outcome", name})
 	}

@@ -93,8 +93,9 @@ func (l *life) dead() (all []string) {
 // settledAll demands that every subscription is through and has no row.
 func (l *life) settledAll() {
 	l.t.Helper()
-	subs := map[string]Subscription{"runner": l.r.topics[0].sub}
-	for _, k := range l.r.topics[0].sinks {
+	topic := l.r.pipelines[0].topics[0]
+	subs := map[string]Subscription{"runner": topic.sub}
+	for _, k := range topic.readers {
 		subs[k.name] = k.sub
 	}
 	for name, sub := range subs {

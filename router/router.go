@@ -35,26 +35,35 @@ type Router struct {
 	logger *slog.Logger
 	rand   func() float64
 	can    event.Capabilities
-	topics []*topic
 	fault  error // what is wrong with the plan; Configure and Run return it
 
-	mu         sync.Mutex // guards configured and the subscriptions of topics while Configure sets them
+	pipelines []*pipeline
+
+	mu         sync.Mutex // guards configured and the subscriptions of pipelines while Configure sets them
 	configured bool
 }
 
-// topic is one pipeline at work: its runner and its sinks.
-type topic struct {
+// pipeline is one pipeline at work: what comes in goes to its topics, and from there to its sinks.
+type pipeline struct {
 	name     string
 	plan     *pipelines.Pipeline
 	shaper   *shaper
 	tally    *tally
 	push     *pushDown // nil where everything is stored
-	ring     *ring
-	guard    *guard // of the runner
-	sub      *sharedReader
+	keyer    *keyer    // nil when no duplicates are left out
+	topics   []*topic
 	sinks    []*subscriber
-	keyer    *keyer // nil when no duplicates are left out
 	received atomic.Int64
+}
+
+// topic is one topic of a pipeline, with its runner and those who read behind it.
+type topic struct {
+	*pipeline
+	name    string
+	ring    *ring
+	guard   *guard // of the runner
+	sub     *sharedReader
+	readers []*lane // one for each sink, in their order
 
 	// position is how far the runner has shaped. begun is where it stood when the process began: what lies at or below it was
 	// judged by an earlier process, maybe with other stages.
@@ -78,31 +87,31 @@ func New(plan *pipelines.Plan, log Log, opts Options) *Router {
 		r.rand = rand.Float64
 	}
 	for _, p := range plan.Pipelines {
-		r.topics = append(r.topics, r.newTopic(p, ringBudget/int64(max(opts.Pipelines, len(plan.Pipelines)))))
+		r.pipelines = append(r.pipelines, r.newPipeline(p, ringBudget/int64(max(opts.Pipelines, len(plan.Pipelines)))))
 	}
 	return r
 }
 
-func (r *Router) newTopic(p *pipelines.Pipeline, budget int64) *topic {
-	logger := r.logger.With("pipeline", p.Name)
-	t := &topic{name: p.Name, plan: p, shaper: newShaper(p), ring: newRing(budget), guard: newGuard(r.clock, logger)}
-	t.tally = newTally(p, r.clock, logger)
-	t.push = newPushDown(p, t.shaper, t.tally)
-	if p.Dedupe != nil {
-		t.keyer = newKeyer(p.Dedupe, r.clock, logger)
+func (r *Router) newPipeline(plan *pipelines.Pipeline, budget int64) *pipeline {
+	logger := r.logger.With("pipeline", plan.Name)
+	p := &pipeline{name: plan.Name, plan: plan, shaper: newShaper(plan), tally: newTally(plan, r.clock, logger)}
+	p.push = newPushDown(plan, p.shaper, p.tally)
+	if plan.Dedupe != nil {
+		p.keyer = newKeyer(plan.Dedupe, r.clock, logger)
 		if !r.can.Dedupe {
-			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q: this outbox does not leave out duplicates", p.Name))
+			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q: this outbox does not leave out duplicates", p.name))
 		}
 	}
-	for i, s := range p.Sinks {
+	p.topics = []*topic{{pipeline: p, name: p.name, ring: newRing(budget), guard: newGuard(r.clock, logger)}}
+	for i, s := range plan.Sinks {
 		sink, ok := s.Value.(Sink)
 		if !ok {
-			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q, sink %q: a %T is not a sink", p.Name, s.Name, s.Value))
+			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q, sink %q: a %T is not a sink", p.name, s.Name, s.Value))
 			continue
 		}
-		t.sinks = append(t.sinks, r.newSubscriber(t, i, s, sink, logger.With("sink", s.Name)))
+		p.sinks = append(p.sinks, r.newSubscriber(p, i, s, sink, logger.With("sink", s.Name)))
 	}
-	return t
+	return p
 }
 
 // SubscriptionName is the name of a sink's subscription; with an empty sink, of the pipeline's runner.
@@ -111,12 +120,10 @@ func SubscriptionName(pipeline, sink string) string { return pipeline + "/" + si
 // Layout is what the plan asks of a log: a topic per pipeline, with a subscription for its runner and one for each sink.
 func (r *Router) Layout() event.Layout {
 	var l event.Layout
-	for _, p := range r.plan.Pipelines {
-		t := event.Topic{Name: p.Name, Subscriptions: []string{SubscriptionName(p.Name, "")}, Dedupe: settingsOf(p.Dedupe)}
-		for _, s := range p.Sinks {
-			t.Subscriptions = append(t.Subscriptions, SubscriptionName(p.Name, s.Name))
+	for _, p := range r.pipelines {
+		for _, t := range p.topics {
+			l.Topics = append(l.Topics, t.layout())
 		}
-		l.Topics = append(l.Topics, t)
 	}
 	return l
 }
@@ -131,13 +138,23 @@ func (r *Router) Configure(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, t := range r.topics {
-		if err := t.subscribe(r.log); err != nil {
-			return err
+	for _, p := range r.pipelines {
+		for _, t := range p.topics {
+			if err := t.subscribe(r.log); err != nil {
+				return err
+			}
 		}
 	}
 	r.configured = true
 	return nil
+}
+
+func (t *topic) layout() event.Topic {
+	l := event.Topic{Name: t.name, Subscriptions: []string{SubscriptionName(t.name, "")}, Dedupe: settingsOf(t.plan.Dedupe)}
+	for _, s := range t.plan.Sinks {
+		l.Subscriptions = append(l.Subscriptions, SubscriptionName(t.name, s.Name))
+	}
+	return l
 }
 
 func (t *topic) subscribe(log Log) error {
@@ -148,12 +165,10 @@ func (t *topic) subscribe(log Log) error {
 	t.sub = &sharedReader{Subscription: sub}
 	t.begun, _ = sub.Position()
 	t.position.Store(int64(t.begun))
-	for _, s := range t.sinks {
-		if s.sub, err = log.Subscribe(s.name); err != nil {
-			return fmt.Errorf("subscribe %s: %w", s.name, err)
+	for _, l := range t.readers {
+		if err := l.subscribe(log); err != nil {
+			return err
 		}
-		cursor, _ := s.sub.Position()
-		s.taken.Store(int64(cursor + Window))
 	}
 	return nil
 }
@@ -162,9 +177,9 @@ func (t *topic) subscribe(log Log) error {
 // event without a time of receipt gets the present one. Of an event that the pipeline's dedupe leaves out, the id of the first one
 // is returned.
 func (r *Router) Emit(pipeline string) Emit {
-	for _, t := range r.topics {
-		if t.name == pipeline {
-			return func(ctx context.Context, b event.Batch) ([]string, error) { return r.emit(ctx, t, b) }
+	for _, p := range r.pipelines {
+		if p.name == pipeline {
+			return func(ctx context.Context, b event.Batch) ([]string, error) { return r.emit(ctx, p, b) }
 		}
 	}
 	return func(context.Context, event.Batch) ([]string, error) {
@@ -172,12 +187,12 @@ func (r *Router) Emit(pipeline string) Emit {
 	}
 }
 
-func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, error) {
+func (r *Router) emit(ctx context.Context, p *pipeline, b event.Batch) ([]string, error) {
 	now := r.clock.Now().UTC()
 	var events []event.Event
 	counts := pushed{}
-	if t.push != nil {
-		counts = t.push.run(&b, now)
+	if p.push != nil {
+		counts = p.push.run(&b, now)
 		events = counts.events
 	} else {
 		events = b.All()
@@ -187,11 +202,11 @@ func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, e
 	}
 	var c event.Commit
 	if len(events) > 0 {
-		c.Appends = []event.Append{{Topic: t.name, Events: events}}
-		t.keyer.keys(&c.Appends[0], b.Body)
+		c.Appends = []event.Append{{Topic: p.topics[0].name, Events: events}}
+		p.keyer.keys(&c.Appends[0], b.Body)
 	}
 	if len(b.State) > 0 {
-		c.States = []event.State{{Owner: sourceOwner(t.name), Changes: b.State}}
+		c.States = []event.State{{Owner: sourceOwner(p.name), Changes: b.State}}
 	}
 	ids, left := idsOf(events), 0
 	if c.Appends != nil || c.States != nil {
@@ -200,12 +215,12 @@ func (r *Router) emit(ctx context.Context, t *topic, b event.Batch) ([]string, e
 			return nil, err
 		}
 		if len(appended) > 0 {
-			left = t.keyer.answer(ids, &c.Appends[0], &appended[0])
+			left = p.keyer.answer(ids, &c.Appends[0], &appended[0])
 		}
 	}
-	t.received.Add(int64(len(events) - left))
-	if t.push != nil {
-		t.push.committed(counts)
+	p.received.Add(int64(len(events) - left))
+	if p.push != nil {
+		p.push.committed(counts)
 	}
 	return ids, nil
 }
@@ -297,9 +312,11 @@ func (r *Router) runnable() error {
 
 func (r *Router) parts() []part {
 	var parts []part
-	for _, t := range r.topics {
-		parts = append(parts, newRunner(r, t))
-		for _, s := range t.sinks {
+	for _, p := range r.pipelines {
+		for _, t := range p.topics {
+			parts = append(parts, newRunner(r, t))
+		}
+		for _, s := range p.sinks {
 			if s.plan.Serial {
 				parts = append(parts, newSerial(s))
 			} else {
@@ -316,13 +333,15 @@ func (r *Router) rows() bool { return r.can.Shared && r.can.Reopening }
 
 // Ready returns nil when every subscription runs and reaches its log, else why not. A sink that is down is no reason.
 func (r *Router) Ready() error {
-	for _, t := range r.topics {
-		if err := t.guard.ready(); err != nil {
-			return fmt.Errorf("pipeline %s: %w", t.name, err)
+	for _, p := range r.pipelines {
+		for _, t := range p.topics {
+			if err := t.guard.ready(); err != nil {
+				return fmt.Errorf("pipeline %s: %w", t.name, err)
+			}
 		}
-		for _, s := range t.sinks {
+		for _, s := range p.sinks {
 			if err := s.guard.ready(); err != nil {
-				return fmt.Errorf("subscription %s: %w", s.name, err)
+				return fmt.Errorf("subscription %s: %w", SubscriptionName(p.name, s.plan.Name), err)
 			}
 		}
 	}

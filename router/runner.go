@@ -151,8 +151,8 @@ func (r *runner) publish(batch []*shaped) {
 		r.ring.put(batch)
 		r.position.Store(int64(batch[len(batch)-1].offset))
 	}
-	for _, s := range r.sinks {
-		s.fed.Ring()
+	for _, l := range r.readers {
+		l.fed.Ring()
 	}
 }
 
@@ -205,15 +205,15 @@ func (r *runner) redriven(stop, work context.Context) error {
 // event too, and makes a dead letter of its own. Where rows cannot be given like this, the event is appended anew.
 func (r *runner) handOver(c *event.Commit, batch []*shaped, again []*event.Exceptional) {
 	now := r.clock.Now().UTC()
-	for i, sink := range r.sinks {
+	for i, reader := range r.readers {
 		var rows []event.Outcome
 		for _, s := range batch {
-			if r.rows && s.wanted(i) != wantNo && s.offset <= event.Offset(sink.taken.Load()) {
+			if r.rows && s.wanted(i) != wantNo && s.offset <= event.Offset(reader.taken.Load()) {
 				rows = append(rows, redrive(s.offset, now))
 			}
 		}
 		if rows != nil {
-			c.Settles = append(c.Settles, event.Settle{Subscription: sink.name, Outcomes: rows})
+			c.Settles = append(c.Settles, event.Settle{Subscription: reader.name, Outcomes: rows})
 		}
 	}
 	if r.rows {

@@ -12,11 +12,11 @@ import (
 	"github.com/millrace-run/millrace/pipelines"
 )
 
-// serial delivers the events of one subscription by one call at a time, in offset order, and commits what the sink answered
+// serial delivers the events of one sink by one call at a time, those of a lane in offset order, and commits what the sink answered
 // together with the changes of the sink's state. As long as that commit has not succeeded, the sink's work does not count: it
 // is opened again with the committed state and gets the same events again.
 type serial struct {
-	*feed
+	feed
 	pace  *breaker // holds back while the sink fails
 	tasks []*task  // of the next call
 	spare *task    // taken, but too large for the last call
@@ -26,7 +26,7 @@ type serial struct {
 
 func newSerial(s *subscriber) *serial {
 	b := &pipelines.Breaker{After: 1, ProbeMax: s.longestPause()}
-	return &serial{feed: newFeed(s), pace: newBreaker(b, s.plan.Retry, 1), stale: true}
+	return &serial{feed: feed{subscriber: s}, pace: newBreaker(b, s.plan.Retry, 1), stale: true}
 }
 
 // join has nothing to wait for: all is done in run.
@@ -68,37 +68,48 @@ func (s *serial) turn(stop, work context.Context) error {
 			return context.Cause(stop)
 		}
 	}
-	s.again = len(s.tasks)+len(s.outcomes) > 0
+	s.again = len(s.tasks) > 0 || s.unsettled()
 	if len(s.tasks) == 0 {
 		return s.flush(work)
 	}
 	return s.deliver(work, now)
 }
 
-// gather takes all that waits, up to a batch: what is due, then what is new, by offset.
-func (s *serial) gather(stop context.Context, now time.Time) error {
+// unsettled says whether a lane has something to settle that is not delivered.
+func (s *serial) unsettled() bool {
+	return slices.ContainsFunc(s.lanes, func(l *lane) bool { return len(l.outcomes) > 0 })
+}
+
+// gather takes all that waits, up to a batch: of each lane what is due, then what is new, by offset.
+func (s *serial) gather(stop context.Context, now time.Time) (err error) {
 	b := newBatcher(s.plan.Batch)
 	if s.spare != nil {
 		b.add(s.spare)
 		s.spare = nil
 	}
-	err := s.gatherDue(stop, b, now)
-	if err == nil {
-		err = s.gatherFresh(stop, b, now)
+	for _, l := range s.lanes {
+		if err = s.gatherDue(stop, l, b, now); err == nil {
+			err = s.gatherFresh(stop, l, b, now)
+		}
+		if err != nil {
+			break
+		}
 	}
 	s.tasks = b.tasks
-	slices.SortStableFunc(s.tasks, func(x, y *task) int { return cmp.Compare(x.offset, y.offset) })
+	slices.SortStableFunc(s.tasks, func(x, y *task) int {
+		return cmp.Or(cmp.Compare(x.lane.at, y.lane.at), cmp.Compare(x.offset, y.offset))
+	})
 	return err
 }
 
-func (s *serial) gatherDue(stop context.Context, b *batcher, now time.Time) error {
+func (s *serial) gatherDue(stop context.Context, l *lane, b *batcher, now time.Time) error {
 	for !b.full() && s.spare == nil {
-		t, o, err := s.due(stop, now)
+		t, o, err := l.due(stop, now)
 		switch {
 		case err != nil || t == nil && o == nil:
 			return err
 		case o != nil:
-			s.outcomes = append(s.outcomes, *o)
+			l.outcomes = append(l.outcomes, *o)
 		case b.fits(t.item):
 			b.add(t)
 		default:
@@ -108,10 +119,10 @@ func (s *serial) gatherDue(stop context.Context, b *batcher, now time.Time) erro
 	return nil
 }
 
-func (s *serial) gatherFresh(stop context.Context, b *batcher, now time.Time) error {
+func (s *serial) gatherFresh(stop context.Context, l *lane, b *batcher, now time.Time) error {
 	var first event.Offset
-	for !b.full() && len(s.outcomes) < Window {
-		item, err := s.peek(stop)
+	for !b.full() && len(l.outcomes) < Window {
+		item, err := l.peek(stop)
 		if item == nil || err != nil {
 			return err
 		}
@@ -121,12 +132,12 @@ func (s *serial) gatherFresh(stop context.Context, b *batcher, now time.Time) er
 		if item.offset-first >= Window || !b.fits(item) {
 			return nil
 		}
-		t, o, err := s.take(stop, now)
+		t, o, err := l.take(stop, now)
 		switch {
 		case err != nil:
 			return err
 		case o != nil:
-			s.outcomes = append(s.outcomes, *o)
+			l.outcomes = append(l.outcomes, *o)
 		case t != nil:
 			b.add(t)
 		}
@@ -150,7 +161,7 @@ func (s *serial) deliver(work context.Context, now time.Time) error {
 		return context.Cause(work)
 	}
 	e := s.conclude(settling, ended.Sub(now), ended)
-	if e.settles() {
+	if len(e.settles) > 0 {
 		if err := s.commit(work, e, settling.Changes); err != nil {
 			return s.uncommitted(work, err, ended)
 		}
@@ -165,23 +176,23 @@ func settledNone(s event.Settling) bool {
 
 // ending is what a call comes to. Nothing of it holds before it is committed.
 type ending struct {
-	outcomes []event.Outcome
-	kept     []*task // to be delivered again
-	dead     []*task
-	counts   [outcomes]int64
-	failure  *event.Failure // the first of those that keep a task
-	worst    event.Offset   // whose it is
-	gone     bool
+	settles map[*lane][]event.Outcome
+	kept    []*task // to be delivered again
+	dead    []*task
+	counts  [outcomes]int64
+	failure *event.Failure // the first of those that keep a task
+	worst   place          // whose it is
+	gone    bool
 }
 
-func (e *ending) settles() bool { return len(e.outcomes) > 0 }
+func (e *ending) settle(t *task, o event.Outcome) { e.settles[t.lane] = append(e.settles[t.lane], o) }
 
 func (s *serial) conclude(settling event.Settling, took time.Duration, now time.Time) *ending {
-	e := &ending{}
+	e := &ending{settles: make(map[*lane][]event.Outcome, len(s.lanes))}
 	for i, t := range s.tasks {
 		if v := settling.Verdicts[i]; v == nil {
 			e.counts[outcomeDelivered]++
-			e.outcomes = append(e.outcomes, t.settled(settling.Status(i), took))
+			e.settle(t, t.settled(settling.Status(i), took))
 		} else {
 			s.judgeOne(e, t, event.VerdictOf(v), now)
 		}
@@ -200,26 +211,30 @@ func (s *serial) judgeOne(e *ending, t *task, f event.Failure, now time.Time) {
 	}
 	switch j.action {
 	case giveUp:
-		e.outcomes = append(e.outcomes, again.kept(event.Dead, j.reason, time.Time{}))
+		e.settle(t, again.kept(event.Dead, j.reason, time.Time{}))
 		e.dead = append(e.dead, &again)
 	case countIt:
 		next := now.Add(backoff(s.plan.Retry, again.tries, f.After, s.rand()))
-		e.outcomes = append(e.outcomes, again.kept(event.Retry, j.reason, next))
-		s.dues.expect(next)
+		e.settle(t, again.kept(event.Retry, j.reason, next))
+		t.lane.dues.expect(next)
 	default:
 		t.x.Progress = f.Progress
 		e.kept = append(e.kept, t)
 		e.gone = e.gone || j.action == pauseAll
 		if e.failure == nil {
-			e.failure, e.worst = &f, t.offset
+			e.failure, e.worst = &f, t.place
 		}
 	}
 }
 
 // commit makes the ending hold, in one commit with the sink's state.
 func (s *serial) commit(work context.Context, e *ending, changes event.Changes) error {
-	all := slices.Concat(s.outcomes, e.outcomes)
-	c := event.Commit{Settles: []event.Settle{{Subscription: s.name, Outcomes: all}}}
+	var c event.Commit
+	for _, l := range s.lanes {
+		if all := slices.Concat(l.outcomes, e.settles[l]); len(all) > 0 {
+			c.Settles = append(c.Settles, event.Settle{Subscription: l.name, Outcomes: all})
+		}
+	}
 	if len(changes) > 0 {
 		c.States = []event.State{{Owner: s.owner, Changes: changes}}
 	}
@@ -236,13 +251,13 @@ func (s *serial) uncommitted(work context.Context, err error, now time.Time) err
 		return fmt.Errorf("settle with state: %w", err)
 	}
 	s.stale = true
-	s.hold(&event.Failure{Class: event.UnavailableClass, Err: err}, s.tasks[0].offset, now)
+	s.hold(&event.Failure{Class: event.UnavailableClass, Err: err}, s.tasks[0].place, now)
 	return nil
 }
 
 // hold waits before the next call.
-func (s *serial) hold(f *event.Failure, o event.Offset, now time.Time) {
-	if s.pace.unavailable(o, f, s.pace.began(), now) {
+func (s *serial) hold(f *event.Failure, p place, now time.Time) {
+	if s.pace.unavailable(p, f, s.pace.began(), now) {
 		s.logger.Info("breaker opened", "err", words(f), "probe_at", s.pace.probeAt)
 	} else if hidden, ok := s.folds.failures.allow(now, words(f)); ok {
 		s.logger.Warn("delivery failed", "status", f.Status, "err", words(f), "folded", hidden)
@@ -258,8 +273,10 @@ func (s *serial) apply(e *ending, now time.Time) {
 	for _, t := range e.dead {
 		s.dead(t.item.id, &t.x)
 	}
-	if e.settles() {
-		s.outcomes = nil
+	if len(e.settles) > 0 {
+		for _, l := range s.lanes {
+			l.outcomes = nil
+		}
 	}
 	if e.counts[outcomeDelivered] > 0 {
 		s.counts.lastSuccess.Store(now.UnixNano())
@@ -286,14 +303,18 @@ func (s *serial) alarm(now time.Time) time.Time {
 	case len(s.tasks) > 0:
 		return now
 	}
-	return s.dues.alarm()
+	return s.dueAlarm()
 }
 
 func (s *serial) show() {
-	var first *task
-	if len(s.tasks) > 0 {
-		first = s.tasks[0]
+	var oldest time.Time
+	for _, l := range s.lanes {
+		var first *task
+		if i := slices.IndexFunc(s.tasks, func(t *task) bool { return t.lane == l }); i >= 0 {
+			first = s.tasks[i]
+		}
+		oldest = earliest(oldest, l.oldest(first))
 	}
 	s.counts.inFlight.Store(0)
-	s.observe(first, s.pace, len(s.tasks))
+	s.observe(oldest, s.pace, len(s.tasks))
 }

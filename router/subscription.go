@@ -15,14 +15,12 @@ import (
 
 // subscriber is what the goroutine of a sink and those who look at it share: names, settings and counters.
 type subscriber struct {
-	name   string // of the subscription
 	owner  string // of the sink's state
 	index  int    // in its pipeline
 	plan   *pipelines.Sink
 	sink   Sink
-	topic  *topic
+	lanes  []*lane // one for each topic of its pipeline, in their order
 	log    Log
-	sub    Subscription
 	shared bool // the runner leads: its offsets are this sink's
 	rows   bool // see Router.rows
 	clock  event.Clock
@@ -30,13 +28,9 @@ type subscriber struct {
 	logger *slog.Logger
 	guard  *guard
 	folds  folds
-	fed    *Bell  // rings when the runner has shaped more
 	prefix []byte // of what a delivery's key is the hash of
 	counts counts
 	rest   rest
-
-	// taken is the highest offset that the sink may have taken from its new events, in this process or before.
-	taken atomic.Int64
 }
 
 // folds keep apart the lines of a sink, so that those of one kind cannot hide the others. The sink's goroutine writes them all.
@@ -55,13 +49,17 @@ type counts struct {
 	parked              atomic.Int64 // rows made because the window or the memory was full
 }
 
-func (r *Router) newSubscriber(t *topic, i int, p *pipelines.Sink, sink Sink, logger *slog.Logger) *subscriber {
-	name := SubscriptionName(t.name, p.Name)
-	return &subscriber{
-		name: name, owner: "sink:" + name, index: i, plan: p, sink: sink, topic: t, log: r.log, shared: r.can.Shared, rows: r.rows(),
-		clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
-		fed: NewBell(), prefix: withLength(withLength(nil, t.name), p.Name),
+func (r *Router) newSubscriber(p *pipeline, i int, plan *pipelines.Sink, sink Sink, logger *slog.Logger) *subscriber {
+	s := &subscriber{
+		owner: "sink:" + SubscriptionName(p.name, plan.Name), index: i, plan: plan, sink: sink, log: r.log,
+		shared: r.can.Shared, rows: r.rows(), clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
+		prefix: withLength(withLength(nil, p.name), plan.Name),
 	}
+	for _, t := range p.topics {
+		l := newLane(s, t)
+		s.lanes, t.readers = append(s.lanes, l), append(t.readers, l)
+	}
+	return s
 }
 
 func withLength(b []byte, s string) []byte {
@@ -79,18 +77,24 @@ func (s *subscriber) key(source, id string) string {
 
 // task is one event on its way to the sink, from the moment it is taken until it is settled or only a row keeps it.
 type task struct {
-	offset event.Offset
-	item   *shaped // nil when done
-	key    string
-	x      event.Exception // attempts so far, and what the last one left
-	row    bool            // an exception row keeps the event
-	waits  bool            // in memory for its next attempt
-	done   bool            // settled, or left to its row
+	place
+	item  *shaped // nil when done
+	key   string
+	x     event.Exception // attempts so far, and what the last one left
+	row   bool            // an exception row keeps the event
+	waits bool            // in memory for its next attempt
+	done  bool            // settled, or left to its row
 
 	tries    int       // failed attempts of which this process knows, for the backoff
 	nextAt   time.Time // when it may be tried again
 	deferred bool      // the destination asked for that time
 	marks    marks
+}
+
+// place is where an event is: no two events of a sink share one.
+type place struct {
+	lane   *lane
+	offset event.Offset
 }
 
 // marks are how many attempts the sink had accepted and refused when an event's last attempt ended. known is false before the
@@ -101,8 +105,8 @@ type marks struct {
 	tries             int
 }
 
-func (s *subscriber) newTask(item *shaped, row *event.Exception) *task {
-	t := &task{offset: item.offset, item: item, key: s.key(item.source, item.id)}
+func (l *lane) newTask(item *shaped, row *event.Exception) *task {
+	t := &task{place: place{l, item.offset}, item: item, key: l.key(item.source, item.id)}
 	if row != nil {
 		t.row, t.x, t.tries = true, *row, row.Counted
 	}

@@ -191,7 +191,7 @@ func runBreaker(t *testing.T, steps []breakerStep) {
 			if s.what == "retry-after" {
 				f.After = time.Minute
 			}
-			b.unavailable(s.event, &f, probe, now)
+			b.unavailable(place{offset: s.event}, &f, probe, now)
 		}
 		if b.open != s.open || s.limit > 0 && b.limit != s.limit {
 			t.Fatalf("step %d: open %v limit %d, want %v and %d", i, b.open, b.limit, s.open, s.limit)
@@ -205,7 +205,7 @@ func runBreaker(t *testing.T, steps []breakerStep) {
 func TestBreakerOff(t *testing.T) {
 	b := newBreaker(nil, pipelines.Retry{Initial: time.Second}, 0)
 	for i := range 100 {
-		if b.unavailable(event.Offset(i), &event.Failure{Refused: true}, b.began(), time.Time{}) {
+		if b.unavailable(place{offset: event.Offset(i)}, &event.Failure{Refused: true}, b.began(), time.Time{}) {
 			t.Fatal("it opened")
 		}
 	}

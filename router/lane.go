@@ -1,0 +1,281 @@
+package router
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/rules"
+)
+
+const maxOffset = event.Offset(math.MaxInt64)
+
+// lane is one topic as a sink reads it: it hands out what is new, in order and shaped, and what is due, and settles. What it does
+// not say of a field belongs to the sink's goroutine, as its methods do.
+type lane struct {
+	*subscriber
+	topic *topic
+	at    int          // among the lanes of the sink
+	name  string       // of the subscription
+	sub   Subscription // set by Configure
+	fed   *Bell        // rings when the runner has shaped more; for any goroutine
+
+	// taken is the highest offset that the sink may have taken from its new events, in this process or before. Anyone reads it.
+	taken atomic.Int64
+
+	fresh    []incoming   // read and not yet taken
+	more     bool         // Next may have more
+	read     event.Offset // of the record that Next returned last; 0 before the first
+	dues     *dues
+	outcomes []event.Outcome // not yet handed to the log
+
+	// Of a loop only:
+	running []*task // by offset: taken from new events and unsettled; the front is what holds the cursor
+	class   int     // which of the three queues is next
+}
+
+// incoming is a new event as a lane has it.
+type incoming struct {
+	*shaped
+	// disputed is set, to the record, when the event is or was a dead letter of the runner. Whose it is now is decided when it is
+	// taken.
+	disputed *event.Record
+	// struck is set when a redrive gave the event a row that was handed out before the event was taken.
+	struck bool
+}
+
+func newLane(s *subscriber, t *topic) *lane {
+	return &lane{subscriber: s, topic: t, at: len(s.lanes), name: SubscriptionName(t.name, s.plan.Name), fed: NewBell()}
+}
+
+func (l *lane) subscribe(log Log) (err error) {
+	if l.sub, err = log.Subscribe(l.name); err != nil {
+		return fmt.Errorf("subscribe %s: %w", l.name, err)
+	}
+	cursor, _ := l.sub.Position()
+	l.taken.Store(int64(cursor + Window))
+	l.more, l.dues = true, newDues(l.sub, l.guard)
+	return nil
+}
+
+// woken notes that the log has more than before. Where the runner leads, it says itself when there are new events; but a log that
+// hands out to one subscription after the other may have had them for the runner before it had them here.
+func (l *lane) woken() {
+	l.dues.woken()
+	l.more = l.more || !l.shared || l.topic.position.Load() > int64(l.read)
+}
+
+// peek returns the next new event without taking it, or nil. It asks the log only when it has none at hand.
+func (l *lane) peek(ctx context.Context) (*shaped, error) {
+	for len(l.fresh) == 0 && l.more {
+		if err := l.fill(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if len(l.fresh) == 0 {
+		return nil, nil
+	}
+	return l.fresh[0].shaped, nil
+}
+
+// fill reads on. The rows of the runner are asked for in the same breath as the records: a redrive between the two would make
+// an event look as if no dead letter had it, and it would come twice.
+func (l *lane) fill(ctx context.Context) error {
+	upTo := maxOffset
+	if l.shared {
+		upTo = event.Offset(l.topic.position.Load())
+	}
+	var records []event.Record
+	var theirs []event.Offset
+	err := l.guard.do(ctx, "read", func() (err error) {
+		l.topic.redriving.RLock()
+		defer l.topic.redriving.RUnlock()
+		// What was read must not be lost when only the second question fails.
+		if len(records) == 0 {
+			records, err = l.sub.Next(ctx, upTo, readBatch)
+		}
+		if err == nil && len(records) > 0 {
+			theirs, err = l.theirs(ctx, records)
+		}
+		return err
+	})
+	l.more = len(records) > 0
+	if err == nil && l.more {
+		l.read = records[len(records)-1].Offset
+		l.shapeAll(records, theirs)
+	}
+	return err
+}
+
+// theirs returns which of the records are dead letters of the runner from an earlier process. The stages may have been corrected
+// since: without this look a sink that lags would deliver such an event, and its redrive once more. What the runner of this
+// process made dead fails here too.
+func (l *lane) theirs(ctx context.Context, records []event.Record) ([]event.Offset, error) {
+	from, to := records[0].Offset, min(records[len(records)-1].Offset, l.topic.begun)
+	if !l.rows || from > to {
+		return nil, nil
+	}
+	return l.topic.sub.Rows(ctx, from, to)
+}
+
+// shapeAll takes from the runner what it still has and shapes the rest.
+func (l *lane) shapeAll(records []event.Record, theirs []event.Offset) {
+	known := make([]*shaped, len(records))
+	if l.shared {
+		known = l.topic.ring.get(records)
+	}
+	l.fresh = make([]incoming, len(records))
+	var lagging []shaped
+	var subject rules.Subject
+	for i := range records {
+		in := incoming{shaped: known[i]}
+		if in.shaped == nil {
+			if lagging == nil {
+				lagging = make([]shaped, len(records)-i)
+			}
+			in.shaped, lagging = &lagging[0], lagging[1:]
+			l.topic.shaper.oneInto(in.shaped, &records[i], l.index, &subject)
+		}
+		if l.rows && (in.fate == failed || slices.Contains(theirs, in.offset)) {
+			in.disputed = &records[i]
+		}
+		l.fresh[i] = in
+	}
+}
+
+// take takes what peek returned. It is to be delivered, or ended with an outcome, or neither when it has a row by now.
+func (l *lane) take(ctx context.Context, now time.Time) (t *task, o *event.Outcome, err error) {
+	in := l.fresh[0]
+	item := in.shaped
+	switch {
+	case in.struck:
+		item = nil
+	case in.disputed != nil:
+		if item, err = l.settleDispute(ctx, in); err != nil {
+			return nil, nil, err
+		}
+	}
+	l.took(in.offset)
+	l.fresh[0] = incoming{} // the array lives on until the batch is through
+	l.fresh = l.fresh[1:]
+	if item == nil {
+		return nil, nil, nil
+	}
+	t, o = l.judge(item, nil, now)
+	return t, o, nil
+}
+
+// took moves taken on. It never goes back: what lies below where it began may have been settled by an earlier process.
+func (l *lane) took(o event.Offset) {
+	if int64(o) > l.taken.Load() {
+		l.taken.Store(int64(o))
+	}
+}
+
+// settleDispute says what an event that is or was the runner's dead letter comes to here: while the runner has it, it is settled;
+// when it was redriven meanwhile, it has a row here and is nil, or it is shaped by today's stages like any other. No redrive
+// happens at the same time, and the next one finds the event taken.
+func (l *lane) settleDispute(ctx context.Context, in incoming) (item *shaped, err error) {
+	var theirs, own []event.Offset
+	err = l.guard.do(ctx, "read a row", func() (err error) {
+		l.topic.redriving.RLock()
+		defer l.topic.redriving.RUnlock()
+		if theirs, err = l.topic.sub.Rows(ctx, in.offset, in.offset); err != nil {
+			return err
+		}
+		if own, err = l.sub.Rows(ctx, in.offset, in.offset); err != nil {
+			return err
+		}
+		l.took(in.offset)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(own) > 0:
+		return nil, nil
+	case len(theirs) > 0:
+		return &shaped{offset: in.offset, fate: dropped}, nil
+	}
+	return l.topic.shaper.one(in.disputed, l.index), nil
+}
+
+// judge makes a task of an event, or says what it comes to without one. row is the exception that it has, or nil. Stages that
+// fail at an event without a dead letter of the runner did not when the runner came by: then it is this sink's to keep. Where
+// a log does not outlive the process, the runner has it.
+func (l *lane) judge(s *shaped, row *event.Exception, now time.Time) (*task, *event.Outcome) {
+	if s.fate != failed && s.wanted(l.index) == wantYes {
+		return l.newTask(s, row), nil
+	}
+	o := event.Outcome{Offset: s.offset, Row: row != nil}
+	switch {
+	case s.fate == failed && (l.rows || row != nil):
+		o.Exception = onError(s.stage, s.err, row, now)
+	case s.wanted(l.index) == wantFailed:
+		o.Exception = onError(stageWhen, s.whenErr[l.index], row, now)
+	}
+	if o.Exception == nil {
+		l.counts.skipped.Add(1)
+	} else {
+		l.dead(s.id, o.Exception)
+	}
+	return nil, &o
+}
+
+// due returns the next event whose row is due and that is to be delivered, or the outcome of one that is not, or neither.
+func (l *lane) due(ctx context.Context, now time.Time) (t *task, o *event.Outcome, err error) {
+	x, err := l.dues.take(ctx, now)
+	if x == nil || err != nil {
+		return nil, nil, err
+	}
+	l.strike(x.Record.Offset)
+	t, o = l.judge(l.topic.shaper.one(&x.Record, l.index), &x.Exception, now)
+	return t, o, nil
+}
+
+// strike passes over an event that was read before it got a row: from here on the row has it, and may be gone when its turn comes.
+func (l *lane) strike(o event.Offset) {
+	i, ok := slices.BinarySearchFunc(l.fresh, o, func(in incoming, o event.Offset) int { return cmp.Compare(in.offset, o) })
+	if ok {
+		l.fresh[i].struck = true
+	}
+}
+
+// flush hands the outcomes to the log, which keeps the slice until they are on disk.
+func (l *lane) flush(work context.Context) error {
+	if len(l.outcomes) == 0 {
+		return nil
+	}
+	outcomes := l.outcomes
+	l.outcomes = make([]event.Outcome, 0, len(outcomes))
+	return l.guard.do(work, "settle", func() error { return l.sub.Settle(work, outcomes) })
+}
+
+// lowest is the first of those under way that no row keeps, or nil.
+func (l *lane) lowest() *task {
+	for len(l.running) > 0 && (l.running[0].done || l.running[0].row) {
+		l.running[0] = nil
+		l.running = l.running[1:]
+	}
+	if len(l.running) == 0 {
+		return nil
+	}
+	return l.running[0]
+}
+
+// oldest is when the oldest event was received that holds the cursor, the first of those under way or the next new one; zero for
+// none. first may be nil.
+func (l *lane) oldest(first *task) time.Time {
+	switch {
+	case first != nil:
+		return first.item.received
+	case len(l.fresh) > 0:
+		return l.fresh[0].received
+	}
+	return time.Time{}
+}
