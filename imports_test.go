@@ -62,6 +62,8 @@ var homes = map[string][]string{
 	"github.com/wneessen/go-mail":             {"sinks/email"},
 	"github.com/emersion/go-smtp":             {"app/lab"},
 	"github.com/emersion/go-message":          {"app/lab"},
+	"github.com/minio/minio-go/v7":            {"sinks/s3"},
+	"github.com/johannesboyne/gofakes3":       {},
 	"github.com/rogpeppe/go-internal":         {},
 	"github.com/google/go-cmp":                {},
 	"go.uber.org/goleak":                      {},

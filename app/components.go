@@ -7,6 +7,7 @@ import (
 	"github.com/millrace-run/millrace/sinks/console"
 	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
+	"github.com/millrace-run/millrace/sinks/s3"
 	"github.com/millrace-run/millrace/sinks/storage"
 	"github.com/millrace-run/millrace/sources/file"
 	"github.com/millrace-run/millrace/sources/stdin"
@@ -23,6 +24,7 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 	newStorage := func(c storage.Config) (*storage.Sink, error) {
 		return storage.New(c, append(d.storage(), storage.Logger(logger))...)
 	}
+	newS3 := func(c s3.Config) (*s3.Sink, error) { return s3.New(c, append(d.s3(), s3.Logger(logger))...) }
 	newFile := func(c file.Config) (*file.Source, error) {
 		return file.New(c, append(d.file(), file.Logger(logger))...)
 	}
@@ -44,6 +46,7 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 			answers(http.StatusVerdict, batches(sink(component("http", "One request per event, or per batch.", http.Defaults, newHTTP), 16, single))),
 			answers(email.StatusVerdict, sink(component("email", "One mail per event.", email.Defaults, newEmail), 4, single)),
 			serial(component("storage", "Local files, each event exactly once.", storage.Defaults, newStorage), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
+			serial(component("s3", "Objects in Amazon S3 and stores that speak its protocol, each event in exactly one.", s3.Defaults, newS3), pipelines.Batch{Count: 1 << 15, Bytes: 8 << 20}),
 			serial(component("console", "Standard output: for a person on a terminal, NDJSON in a pipe.", console.Defaults, newConsole), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
 		},
 	}

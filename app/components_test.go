@@ -84,6 +84,7 @@ pipelines:
       http: { http: { url: "http://127.0.0.1:1/" } }
       email: { email: { server: "smtp://127.0.0.1:1", from: a@example.com, to: b@example.com, subject: s, text: t } }
       storage: { storage: { path: data/all.ndjson } }
+      s3: { s3: { bucket: orders } }
       console: { console: {} }
 `)
 	if plan == nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 
 	"github.com/millrace-run/millrace/app/lab"
 	"github.com/millrace-run/millrace/event"
@@ -13,6 +14,7 @@ import (
 	"github.com/millrace-run/millrace/sinks/console"
 	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
+	"github.com/millrace-run/millrace/sinks/s3"
 	"github.com/millrace-run/millrace/sinks/storage"
 	"github.com/millrace-run/millrace/sources/file"
 )
@@ -26,7 +28,8 @@ type Detour struct {
 	Dial func(ctx context.Context, sink SinkName, scheme, address string) (net.Conn, error)
 	// Roots are the certificates that are trusted in place of the machine's.
 	Roots *x509.CertPool
-	// Folder is where sinks that write files put them, under the paths that the file gives.
+	// Folder is where sinks that write files put them, under the paths that the file gives; those of object stores do so as s3, bucket
+	// and key.
 	Folder string
 	// Stored is called for each event that such a sink has written, with the path of the file.
 	Stored func(sink SinkName, e *event.Event, path string)
@@ -66,6 +69,14 @@ func (d *Detour) storage() []storage.Option {
 	return []storage.Option{storage.Below(d.Folder, working)}
 }
 
+// s3 are the options of an s3 sink.
+func (d *Detour) s3() []s3.Option {
+	if d == nil {
+		return nil
+	}
+	return []s3.Option{s3.Into(filepath.Join(d.Folder, "s3"))}
+}
+
 // file are the options of a file source: files that are read to try a configuration stay where they are.
 func (d *Detour) file() []file.Option {
 	if d == nil {
@@ -99,6 +110,8 @@ func (d *Detour) apply(plan *Plan) {
 			switch sink := s.Value.(type) {
 			case *storage.Sink:
 				s.Value = &storedSink{Sink: sink, name: name, tell: d.Stored}
+			case *s3.Sink:
+				s.Value = &placedSink{Sink: sink, name: name, tell: d.Stored}
 			case router.Sink:
 				s.Value = &namedSink{sink, name}
 			}
@@ -133,6 +146,24 @@ func (s *storedSink) Deliver(ctx context.Context, batch []event.Delivery) event.
 		}
 		if path, err := s.File(d.Event); err == nil {
 			s.tell(s.name, d.Event, path)
+		}
+	}
+	return settling
+}
+
+// placedSink is storedSink for objects.
+type placedSink struct {
+	*s3.Sink
+	name SinkName
+	tell func(SinkName, *event.Event, string)
+}
+
+// Deliver is the sink's. One writer calls it, so that asking for the place afterwards meets no other call.
+func (s *placedSink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
+	settling := s.Sink.Deliver(ctx, batch)
+	for i, d := range batch {
+		if settling.Verdicts[i] == nil {
+			s.tell(s.name, d.Event, s.Placed(i))
 		}
 	}
 	return settling

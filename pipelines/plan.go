@@ -159,6 +159,12 @@ type Batch struct {
 // delivery may carry more than one event; its errors carry keys as those of Build do.
 type Batching interface{ Batched() error }
 
+// Gathering is what a serial component implements whose deliveries are as large, and wait as long, as its own settings say. It
+// settles each delivery as a whole: apart from events that are Permanent, all succeed or all are to come again.
+type Gathering interface {
+	Gather() (bytes int64, wait time.Duration)
+}
+
 // Types are the components that a file may name.
 type Types struct {
 	Sources []Type

@@ -33,6 +33,9 @@ func (l *loader) sink(s *section) *Sink {
 		row.Build = batching(row.Build)
 	}
 	sink.Component = l.build([]Type{row}, s, chosen)
+	if g, ok := sink.Value.(Gathering); ok {
+		sink.Batch.Bytes, sink.Batch.Wait = g.Gather()
+	}
 	return sink
 }
 

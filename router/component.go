@@ -18,7 +18,8 @@ type Source interface {
 }
 
 // Sink is a destination. Deliver answers one verdict for each delivery and must return when ctx ends. It is called
-// concurrently, up to the sink's concurrency; a serial sink is called by one goroutine, in offset order.
+// concurrently, up to the sink's concurrency; a serial sink is called by one goroutine, in offset order. A serial sink whose batches
+// wait for more events (see pipelines.Gathering) gets more than a window may hold, and so settles a batch as a whole.
 type Sink interface {
 	Deliver(ctx context.Context, batch []event.Delivery) event.Settling
 }

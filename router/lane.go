@@ -34,6 +34,9 @@ type lane struct {
 	dues     *dues
 	outcomes []event.Outcome // not yet handed to the log
 
+	// Of a serial sink only:
+	first event.Offset // of the new events that the batch has; 0 for none
+
 	// Of a loop only:
 	running []*task // by offset: taken from new events and unsettled; the front is what holds the cursor
 	class   int     // which of the three queues is next

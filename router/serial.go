@@ -17,11 +17,12 @@ import (
 // is opened again with the committed state and gets the same events again.
 type serial struct {
 	feed
-	pace  *breaker // holds back while the sink fails
-	tasks []*task  // of the next call
-	spare *task    // taken, but too large for the last call
-	stale bool     // the sink is ahead of, or behind, its committed state
-	again bool
+	pace    *breaker // holds back while the sink fails
+	tasks   []*task  // of the next call
+	partial *batcher // of a call that waits for more events; nil for none
+	spare   *task    // taken, but too large for the last call
+	stale   bool     // the sink is ahead of, or behind, its committed state
+	again   bool
 }
 
 func newSerial(s *subscriber) *serial {
@@ -68,6 +69,9 @@ func (s *serial) turn(stop, work context.Context) error {
 			return context.Cause(stop)
 		}
 	}
+	if s.partial != nil {
+		return s.flushNear(work)
+	}
 	s.again = len(s.tasks) > 0 || s.unsettled()
 	if len(s.tasks) == 0 {
 		return s.flush(work)
@@ -80,9 +84,14 @@ func (s *serial) unsettled() bool {
 	return slices.ContainsFunc(s.lanes, func(l *lane) bool { return len(l.outcomes) > 0 })
 }
 
-// gather takes all that waits, up to a batch: of each lane what is due, then what is new, by offset.
+// gather takes all that waits, up to a batch: of each lane what is due, then what is new, by offset. A batch that is not full may
+// wait for more.
 func (s *serial) gather(stop context.Context, now time.Time) (err error) {
-	b := newBatcher(s.plan.Batch)
+	b := s.partial
+	s.partial = nil
+	if b == nil {
+		b = s.newBatch()
+	}
 	if s.spare != nil {
 		b.add(s.spare)
 		s.spare = nil
@@ -94,6 +103,10 @@ func (s *serial) gather(stop context.Context, now time.Time) (err error) {
 		if err != nil {
 			break
 		}
+	}
+	if err == nil && s.waits(b, now) {
+		s.partial = b
+		return nil
 	}
 	s.tasks = b.tasks
 	slices.SortStableFunc(s.tasks, func(x, y *task) int {
@@ -113,23 +126,23 @@ func (s *serial) gatherDue(stop context.Context, l *lane, b *batcher, now time.T
 		case b.fits(t.item):
 			b.add(t)
 		default:
-			s.spare = t
+			s.spare, b.close = t, s.plan.Batch.Wait > 0
 		}
 	}
 	return nil
 }
 
 func (s *serial) gatherFresh(stop context.Context, l *lane, b *batcher, now time.Time) error {
-	var first event.Offset
-	for !b.full() && len(l.outcomes) < Window {
+	for !b.full() && (len(b.tasks) > 0 || len(l.outcomes) < Window) {
 		item, err := l.peek(stop)
 		if item == nil || err != nil {
 			return err
 		}
-		if first == 0 {
-			first = item.offset
+		if l.first == 0 {
+			l.first = item.offset
 		}
-		if item.offset-first >= Window || !b.fits(item) {
+		if item.offset-l.first >= s.span(l) || !b.fits(item) {
+			b.close = s.plan.Batch.Wait > 0
 			return nil
 		}
 		t, o, err := l.take(stop, now)
@@ -232,6 +245,7 @@ func (s *serial) commit(work context.Context, e *ending, changes event.Changes) 
 	var c event.Commit
 	for _, l := range s.lanes {
 		if all := slices.Concat(l.outcomes, e.settles[l]); len(all) > 0 {
+			slices.SortStableFunc(all, func(x, y event.Outcome) int { return cmp.Compare(x.Offset, y.Offset) })
 			c.Settles = append(c.Settles, event.Settle{Subscription: l.name, Outcomes: all})
 		}
 	}
@@ -302,19 +316,25 @@ func (s *serial) alarm(now time.Time) time.Time {
 		return s.pace.alarm()
 	case len(s.tasks) > 0:
 		return now
+	case s.partial != nil:
+		return earliest(s.partial.until, s.dueAlarm())
 	}
 	return s.dueAlarm()
 }
 
 func (s *serial) show() {
 	var oldest time.Time
+	tasks := s.tasks
+	if s.partial != nil {
+		tasks = s.partial.tasks
+	}
 	for _, l := range s.lanes {
 		var first *task
-		if i := slices.IndexFunc(s.tasks, func(t *task) bool { return t.lane == l }); i >= 0 {
-			first = s.tasks[i]
+		if i := slices.IndexFunc(tasks, func(t *task) bool { return t.lane == l }); i >= 0 {
+			first = tasks[i]
 		}
 		oldest = earliest(oldest, l.oldest(first))
 	}
 	s.counts.inFlight.Store(0)
-	s.observe(oldest, s.pace, len(s.tasks))
+	s.observe(oldest, s.pace, len(tasks))
 }

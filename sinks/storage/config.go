@@ -106,7 +106,7 @@ func checkPath(source string) error {
 	case source == "":
 		return errors.New("required")
 	case strings.HasPrefix(source, "s3://"):
-		return errors.New("this version writes local files only: object stores such as s3:// are not supported")
+		return errors.New("it writes files: an object store is a sink of type s3, such as s3: { bucket: my-bucket, key: orders/ }")
 	case scheme.MatchString(source):
 		return errors.New("this version writes local files only: give a path, not a URL")
 	case strings.TrimSpace(source) != source:
