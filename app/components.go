@@ -33,21 +33,30 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 	newConsole := func(c console.Config) (*console.Sink, error) { return console.New(c, out) }
 	newTail := func(c tail.Config) (*tail.Source, error) { return tail.New(c, tail.Logger(logger)) }
 	newSyslog := func(c syslog.Config) (*syslog.Source, error) { return syslog.New(c, syslog.Logger(logger)) }
-	single := pipelines.Batch{Count: 1, Bytes: 1 << 20}
+	single, many := pipelines.Batch{Count: 1, Bytes: 1 << 20}, pipelines.Batch{Count: 4096, Bytes: 1 << 20}
 	return pipelines.Types{
 		Sources: []pipelines.Type{
-			component("webhook", "Events that are posted over HTTP.", webhook.Defaults, newHook),
+			once(pipelines.DedupeOnce, "is posted the same event again by a sender who heard no answer",
+				component("webhook", "Events that are posted over HTTP.", webhook.Defaults, newHook)),
 			rereadable(component("file", "Files that are put into a folder, each record once.", file.Defaults, newFile)),
-			component("stdin", "Standard input, until its end.", stdin.Defaults, newStdin),
+			once(pipelines.NeverOnce, "cannot be read again: what a crash keeps from the outbox is lost, or comes anew with all before it",
+				component("stdin", "Standard input, until its end.", stdin.Defaults, newStdin)),
 			rereadable(component("tail", "The lines of files, each exactly once, as they are written and rotated.", tail.Defaults, newTail)),
-			component("syslog", "Messages of many machines over UDP, TCP and TLS, RFC 5424 and 3164.", syslog.Defaults, newSyslog),
+			once(pipelines.NeverOnce, "hears from senders who neither wait for a yes nor say what they sent before",
+				component("syslog", "Messages of many machines over UDP, TCP and TLS, RFC 5424 and 3164.", syslog.Defaults, newSyslog)),
 		},
 		Sinks: []pipelines.Type{
-			answers(http.StatusVerdict, batches(sink(component("http", "One request per event, or per batch.", http.Defaults, newHTTP), 16, single))),
-			answers(email.StatusVerdict, sink(component("email", "One mail per event.", email.Defaults, newEmail), 4, single)),
-			serial(component("storage", "Local files, each event exactly once.", storage.Defaults, newStorage), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
-			serial(component("s3", "Objects in Amazon S3 and stores that speak its protocol, each event in exactly one.", s3.Defaults, newS3), pipelines.Batch{Count: 1 << 15, Bytes: 8 << 20}),
-			serial(component("console", "Standard output: for a person on a terminal, NDJSON in a pipe.", console.Defaults, newConsole), pipelines.Batch{Count: 4096, Bytes: 1 << 20}),
+			once(pipelines.NeverOnce, inFlight, answers(http.StatusVerdict, batches(
+				sink(component("http", "One request per event, or per batch.", http.Defaults, newHTTP), 16, single)))),
+			once(pipelines.NeverOnce, inFlight,
+				answers(email.StatusVerdict, sink(component("email", "One mail per event.", email.Defaults, newEmail), 4, single))),
+			once(pipelines.AlwaysOnce, "",
+				serial(component("storage", "Local files, each event exactly once.", storage.Defaults, newStorage), many)),
+			once(pipelines.AlwaysOnce, "", serial(
+				component("s3", "Objects in Amazon S3 and stores that speak its protocol, each event in exactly one.", s3.Defaults, newS3),
+				pipelines.Batch{Count: 1 << 15, Bytes: 8 << 20})),
+			once(pipelines.NeverOnce, "shows again what a crash kept from being settled",
+				serial(component("console", "Standard output: for a person on a terminal, NDJSON in a pipe.", console.Defaults, newConsole), many)),
 		},
 	}
 }
@@ -65,9 +74,19 @@ func component[C, T any](name, doc string, defaults func() C, build func(C) (T, 
 	}}
 }
 
-// rereadable is a source that has again what it delivered, until its position is committed.
+// rereadable is a source that has again what it delivered, until its position is committed: with the events, so that each is taken
+// once.
 func rereadable(t pipelines.Type) pipelines.Type {
-	t.Rereadable = true
+	t.Rereadable, t.Once = true, pipelines.AlwaysOnce
+	return t
+}
+
+// inFlight is why a sink that speaks to somebody delivers at least once.
+const inFlight = "delivers at least once: what was in flight at a crash is sent again"
+
+// once says whether a type keeps delivery: exactly_once, and why not.
+func once(o pipelines.Once, twice string, t pipelines.Type) pipelines.Type {
+	t.Once, t.Twice = o, twice
 	return t
 }
 

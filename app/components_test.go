@@ -103,3 +103,13 @@ pipelines:
 		}
 	}
 }
+
+// Every type says whether it keeps exactly_once, and if not, why: a file that asks for it is refused with that reason.
+func TestOnce(t *testing.T) {
+	all := types(quiet)
+	for _, row := range append(all.Sources, all.Sinks...) {
+		if (row.Twice == "") != (row.Once == pipelines.AlwaysOnce) {
+			t.Errorf("%s: %v, because it %q", row.Name, row.Once, row.Twice)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/rules"
 )
 
 // Outline says in a line for each pipeline what it does, such as
@@ -33,6 +34,32 @@ func Outline(plan *Plan) []string {
 		lines[i] = p.Name + ": " + strings.Join(steps, " → ")
 		if p.Delivery == pipelines.AtMostOnce {
 			lines[i] += ", at_most_once: in memory only"
+		}
+		if p.Delivery == pipelines.ExactlyOnce {
+			lines[i] += ", exactly_once"
+		}
+	}
+	return lines
+}
+
+// Matches says in a line for each match what it is as an expression, such as
+//
+//	orders.archive: match is topic(type, "orders.#")
+func Matches(plan *Plan) []string {
+	var lines []string
+	line := func(p *pipelines.Pipeline, name string, x *rules.Expr) {
+		lines = append(lines, plan.Hide(fmt.Sprintf("%s.%s: match is %s", p.Name, name, x)))
+	}
+	for _, p := range plan.Pipelines {
+		for _, s := range p.Stages {
+			if s.Match != nil {
+				line(p, s.Name, s.Match)
+			}
+		}
+		for _, s := range p.Sinks {
+			if s.Match {
+				line(p, s.Name, s.When)
+			}
 		}
 	}
 	return lines

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write docs/reference.md anew")
 // The reference holds every key that a file may have, from the tables by which the loader decides.
 func TestReference(t *testing.T) {
 	const page = "../docs/reference.md"
-	want := referenceHead + referenceTypes(types(quiet)) + referenceKeys(pipelines.Describe(types(quiet)))
+	want := referenceHead + referenceMatch(pipelines.MatchForms()) + referenceTypes(types(quiet)) + referenceKeys(pipelines.Describe(types(quiet)))
 	if *update {
 		if err := os.WriteFile(page, []byte(want), 0o644); err != nil { //nolint:gosec // a page for everyone
 			t.Fatal(err)
@@ -45,6 +45,8 @@ A value is of one of three kinds, which the column *takes* names:
 - **An expression**, such as ` + "`data.total >= 100`" + `. It sees ` + "`id source type subject time datacontenttype dataschema`" + `,
   ` + "`ext.<name>`" + `, ` + "`data`" + ` and ` + "`received`" + `. A field that is missing is nil: a comparison of order with it is false and arithmetic with it
   is nil; ` + "`??`" + ` gives a default. ` + "`topic(type, \"orders.*.created\")`" + ` matches words between dots: ` + "`*`" + ` is one, ` + "`#`" + ` any number.
+  ` + "`cesql(\"type LIKE 'orders.%'\")`" + ` is a decision in CloudEvents SQL, which sees attributes only; ` + "`filter`, `drop` and `when`" + ` take it
+  as ` + "`{ cesql: \"…\" }`" + ` too.
 - **A template**, a text in which ` + "`{{ expression }}`" + ` may stand. One that meets nil is an error which names the field. The templates
   and expressions of a webhook also see ` + "`headers query params body`" + `.
 - **Literal**: all the rest.
@@ -53,21 +55,55 @@ In every scalar but an expression, ` + "`${NAME}`" + `, ` + "`${NAME:-default}`"
 ` + "`${`" + ` is written ` + "`$${`" + `. In an expression it is ` + "`env(\"NAME\")`" + `.
 `
 
+func referenceMatch(forms []pipelines.MatchForm) string {
+	var b strings.Builder
+	b.WriteString(matchHead)
+	for _, f := range forms {
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` |\n", strings.ReplaceAll(f.Write, "|", "\\|"), f.Means, strings.ReplaceAll(f.Expression, "|", "\\|"))
+	}
+	return b.String()
+}
+
+const matchHead = `
+## match
+
+A ` + "`match`" + ` says what members of an event must be: beside a sink instead of ` + "`when`" + `, or as a stage. It is the expression in the last column,
+which ` + "`millrace validate`" + ` prints for every match of a file. An event that lacks a member does not match; it is not counted as a missing field, and
+` + "`strict`" + ` does not mind.
+
+A member is ` + "`id source type subject datacontenttype dataschema`" + `, ` + "`ext.<name>`" + ` or ` + "`data.<path>`" + `. Attributes are compared as texts. A text in which a
+word between dots is ` + "`*`" + ` (one word) or ` + "`#`" + ` (any number, none included) is a pattern; a ` + "`*`" + ` within a word is refused.
+
+| match | the member or the event | as an expression |
+|---|---|---|
+`
+
 func referenceTypes(all pipelines.Types) string {
 	var b strings.Builder
-	b.WriteString("\n## Types\n\n| source | what it is |\n|---|---|\n")
+	b.WriteString("\n## Types\n\nThe last column is whether a type may stand in a pipeline with `delivery: exactly_once`.\n\n")
+	b.WriteString("| source | what it is | `exactly_once` |\n|---|---|---|\n")
 	for _, s := range all.Sources {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", s.Name, s.Doc)
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, s.Doc, referenceOnce(s))
 	}
-	b.WriteString("\n| sink | what it is | `concurrency` unless set |\n|---|---|---|\n")
+	b.WriteString("\n| sink | what it is | `concurrency` unless set | `exactly_once` |\n|---|---|---|---|\n")
 	for _, s := range all.Sinks {
 		concurrency := fmt.Sprint(s.Concurrency)
 		if s.Serial {
 			concurrency = "one writer, whatever is set"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, s.Doc, concurrency)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.Name, s.Doc, concurrency, referenceOnce(s))
 	}
 	return b.String()
+}
+
+func referenceOnce(t pipelines.Type) string {
+	switch t.Once {
+	case pipelines.AlwaysOnce:
+		return "yes"
+	case pipelines.DedupeOnce:
+		return "with `dedupe`: it " + t.Twice
+	}
+	return "no: it " + t.Twice
 }
 
 func referenceKeys(sections []pipelines.Section) string {

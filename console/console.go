@@ -60,9 +60,9 @@ type DeadLetter struct {
 	ID        int64      `json:"id"`       // names it in commands; never used again
 	EventID   string     `json:"event_id"` // the event's own id
 	Pipeline  string     `json:"pipeline"`
-	Sink      string     `json:"sink"`   // empty when a stage failed, before any sink
+	Sink      string     `json:"sink"`   // empty when a stage failed, before any sink, and where none wanted it
 	Stage     string     `json:"stage"`  // the stage that failed; empty for a sink's own failure
-	Reason    string     `json:"reason"` // permanent, attempts, age or on_error
+	Reason    string     `json:"reason"` // permanent, attempts, age, on_error or unmatched
 	Status    int        `json:"status"` // the last answer's status code, 0 if there was none
 	LastError string     `json:"last_error"`
 	Attempts  int        `json:"attempts"` // all, counted or not
@@ -77,7 +77,8 @@ type DeadLetter struct {
 
 // Reasons are the words that a dead letter's reason can be.
 func Reasons() []string {
-	return []string{string(event.ReasonPermanent), string(event.ReasonAttempts), string(event.ReasonAge), string(event.ReasonOnError)}
+	return []string{string(event.ReasonPermanent), string(event.ReasonAttempts), string(event.ReasonAge), string(event.ReasonOnError),
+		string(event.ReasonUnmatched)}
 }
 
 // UnknownError says that a selection names what there is not, and what there is.

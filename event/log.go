@@ -203,6 +203,7 @@ const (
 	ReasonAttempts  Reason = "attempts"  // max_attempts counted failures
 	ReasonAge       Reason = "age"       // max_age since the first attempt
 	ReasonOnError   Reason = "on_error"  // a stage or a when failed
+	ReasonUnmatched Reason = "unmatched" // no sink wanted it
 	ReasonFailed    Reason = "failed"    // a counted failure, to be tried again
 	ReasonWindow    Reason = "window"    // still running when the window was full; Due does not hand it out in this process
 	ReasonRedrive   Reason = "redrive"   // taken back from the dead letters

@@ -250,6 +250,12 @@ func (l *loader) decodeScalar(n *node, f *field, into reflect.Value) {
 	if n.kind == skippedNode {
 		return
 	}
+	if n.kind == mapNode && f.decision {
+		if x := l.dialect(n, f); x != nil {
+			into.Set(reflect.ValueOf(x))
+		}
+		return
+	}
 	if n.kind != scalarNode || n.isNull() {
 		l.wrongType(n, f, n.describe())
 		return

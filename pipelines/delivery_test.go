@@ -26,7 +26,7 @@ type followerConfig struct {
 func rereadables() Types {
 	all := testTypes()
 	all.Sources = append(all.Sources,
-		Type{Name: "follow", Doc: "A log.", Rereadable: true, Config: &followerConfig{Start: "beginning"}, Build: func(d Decode) (any, error) {
+		Type{Name: "follow", Doc: "A log.", Rereadable: true, Once: AlwaysOnce, Config: &followerConfig{Start: "beginning"}, Build: func(d Decode) (any, error) {
 			c := followerConfig{Start: "beginning"}
 			err := d(&c)
 			return &follower{c.Start}, err
@@ -52,7 +52,13 @@ func TestDelivery(t *testing.T) {
 		{"delivery: at_most_once", "follow: { start: beginning }", "", "x.yaml:4:32  error  E0131  start: write start: end"},
 		{"delivery: at_most_once", "follow: { start: midst }", "", `x.yaml:4:32  error  E0114  start: "midst" is not valid`},
 		{"delivery: at_most_once", "queue: {}", "", needs},
-		{"delivery: exactly_once", "tick: {}", "", "valid here: at_least_once, at_most_once"},
+		{"delivery: exactly_once", "follow: {}", ExactlyOnce, ""},
+		{"delivery: exactly_once\n    dedupe: {}", "webhook: { path: / }", ExactlyOnce, ""},
+		{"delivery: exactly_once", "tick: {}", "",
+			"x.yaml:4:15  error  E0135  delivery: exactly_once, at x.yaml:3:5, cannot be kept: a source of type tick forgets\n"},
+		{"delivery: exactly_once\n    dedupe: {}", "tick: {}", "", "a source of type tick forgets\n"},
+		{"delivery: exactly_once", "webhook: { path: / }", "", "a source of type webhook is posted some events again\n"},
+		{"delivery: exactly_twice", "tick: {}", "", "valid here: at_least_once, at_most_once, exactly_once"},
 		{"delivery: at_moist_once", "tick: {}", "", `did you mean "at_most_once"?`},
 	} {
 		text := "pipelines:\n  a:\n    " + c.delivery + "\n    source: { " + c.source + " }\n    sinks: { out: { storage: { path: a } } }\n"

@@ -38,6 +38,9 @@ func describe(out []Section, path, doc string, sh *shape) []Section {
 	for _, f := range sh.fields {
 		key := Key{Name: f.name, Type: kindWords[f.shape.kind], Default: f.def, Doc: f.doc, Values: f.oneof, Min: f.min, Max: f.max,
 			Required: f.required, Secret: f.secret}
+		if f.decision {
+			key.Type += ", or `{ cesql: … }`"
+		}
 		if below, suffix := opened(f.shape); below != nil {
 			key.Section = strings.TrimPrefix(path+"."+f.name+suffix, ".")
 			inners = append(inners, inner{key.Section, f.doc, below})

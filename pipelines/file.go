@@ -71,7 +71,9 @@ func (l *loader) outbox(top *section, plan *Plan) {
 	}
 	c := l.build(engineTypes(), s, chosen)
 	plan.Outbox.SQLite, _ = c.Value.(*SQLite)
-	plan.Outbox.Memory, _ = c.Value.(*Memory)
+	if plan.Outbox.Memory, ok = c.Value.(*Memory); ok {
+		l.memory = &chosen.key.at
+	}
 	if path, ok := chosen.value.find("path"); ok && plan.Outbox.SQLite != nil && plan.Outbox.SQLite.Path == "" {
 		l.fault(path.value, codeValue, "path: expected the name of a file, found nothing", "")
 	}

@@ -165,6 +165,7 @@ type loader struct {
 	public      map[string]bool // files that everyone can read
 	unreadable  bool            // a file was not understood, so parts of the plan are unknown
 	suites      []*suite        // the pipelines as tests see them
+	memory      *Place          // of an outbox in memory; nil where there is none
 }
 
 // missedKey is a key that is missing in a map.

@@ -10,7 +10,7 @@ import (
 )
 
 func pipelineDefaults() pipelineKeys {
-	return pipelineKeys{Unmatched: "drop", Delivery: string(AtLeastOnce), Store: "needed"}
+	return pipelineKeys{Unmatched: Unmatched{Word: UnmatchedDrop}, Delivery: string(AtLeastOnce), Store: "needed"}
 }
 
 func dedupeDefaults() Dedupe { return Dedupe{Window: 24 * time.Hour, MaxKeys: 1_000_000} }
@@ -88,6 +88,10 @@ func (l *loader) pipeline(s *section) *Pipeline {
 	}
 	if e, ok := s.node.find("sinks"); ok {
 		p.Sinks = l.sinks(s, e)
+	}
+	p.Unmatched = l.unmatched(s, keys.Unmatched)
+	if p.Delivery == ExactlyOnce {
+		l.exactlyOnce(s, p)
 	}
 	if row, _ := typeOf(l.o.Types.Sources, p.Source.Type); row.Rereadable && keys.Store == "needed" {
 		p.PushDown = pushDown(p.Stages)

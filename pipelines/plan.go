@@ -63,9 +63,22 @@ type Pipeline struct {
 	PushDown    int  // how many of the stages run before an event is stored
 	Strict      bool // a missing field is an error
 	Delivery    Delivery
+	Unmatched   Unmatched
 	Dedupe      *Dedupe // nil takes every event
 	Tests       []*Test
 }
+
+// Unmatched is what becomes of an event that no sink wants. The zero value drops it.
+type Unmatched struct {
+	Word string `yaml:"-"`                                                      // UnmatchedDrop, UnmatchedDeadLetter, or empty
+	Sink string `yaml:"sink" doc:"The sink that gets what no other one wants."` // empty: none does
+}
+
+// The words of unmatched.
+const (
+	UnmatchedDrop       = "drop"
+	UnmatchedDeadLetter = "dead_letter"
+)
 
 // Delivery is what holds for the accepted events of a pipeline. The zero value is AtLeastOnce.
 type Delivery string
@@ -74,6 +87,18 @@ type Delivery string
 const (
 	AtLeastOnce Delivery = "at_least_once" // they are in the outbox until they are settled
 	AtMostOnce  Delivery = "at_most_once"  // they are in memory only: what is pending when the process ends is lost
+	ExactlyOnce Delivery = "exactly_once"  // as AtLeastOnce; source and sinks are checked to neither lose nor double an event
+)
+
+// Once is whether a component keeps exactly_once: a source that takes what it reads into the log once, a sink that takes what it gets once,
+// whatever ends in between.
+type Once uint8
+
+// The values of Once.
+const (
+	NeverOnce  Once = iota
+	DedupeOnce      // a source whose sender repeats what was not confirmed: with dedupe
+	AlwaysOnce
 )
 
 // Forgetting is what a source implements that can be read again and yet does without its position at the start of a process.
@@ -101,8 +126,9 @@ type Stage struct {
 	Name     string
 	Type     string
 	Op       rules.Op
-	DataOnly bool // it reads and changes nothing but the data and its content type
-	Identity bool // it may change the id or the source
+	Match    *rules.Expr // of a match stage, what it keeps
+	DataOnly bool        // it reads and changes nothing but the data and its content type
+	Identity bool        // it may change the id or the source
 	OnError  OnError
 	Place    Place
 }
@@ -122,6 +148,7 @@ type Sink struct {
 	Name string
 	Component
 	When        *rules.Expr // nil takes every event
+	Match       bool        // When was written as match
 	Retry       Retry
 	Timeout     time.Duration // of one attempt
 	Concurrency int
@@ -179,6 +206,10 @@ type Type struct {
 	Config any
 	// Build decodes the settings and returns the component. It opens nothing.
 	Build func(decode Decode) (any, error)
+
+	// Once is whether it keeps exactly_once, and Twice why not, in words that complete "a source of type x".
+	Once  Once
+	Twice string
 
 	// For sources: what it delivered can be had from it again, until its position is committed.
 	Rereadable bool

@@ -19,16 +19,16 @@ type fileKeys struct {
 
 // pipelineKeys are the keys of a pipeline.
 type pipelineKeys struct {
-	Description string `yaml:"description" doc:"What the pipeline is for, in words."`
-	Source      *node  `yaml:"source,required" doc:"Where events come from: exactly one type."`
-	Stages      *node  `yaml:"stages" doc:"Steps that each event goes through, in order."`
-	Sinks       *node  `yaml:"sinks,required" doc:"Where events go, by name: each sink gets every event that its when matches."`
-	Unmatched   string `yaml:"unmatched,oneof=drop" doc:"What becomes of an event that no sink wants; it is counted."`
-	Store       string `yaml:"store,oneof=needed|all" doc:"What is stored of a source that can be read again: what its first stages let through, or all."`
-	Dedupe      *node  `yaml:"dedupe" doc:"Leaves out events that came before; an empty map takes the defaults."`
-	Strict      bool   `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
-	Delivery    string `yaml:"delivery,oneof=at_least_once|at_most_once" doc:"What holds for accepted events: at_least_once keeps them in the outbox, at_most_once in memory only, where a stop or a crash loses what is pending."`
-	Tests       *node  `yaml:"tests" doc:"What must come out for what goes in: run by the command test, never by run."`
+	Description string    `yaml:"description" doc:"What the pipeline is for, in words."`
+	Source      *node     `yaml:"source,required" doc:"Where events come from: exactly one type."`
+	Stages      *node     `yaml:"stages" doc:"Steps that each event goes through, in order."`
+	Sinks       *node     `yaml:"sinks,required" doc:"Where events go, by name: each sink gets every event that its when or match wants."`
+	Unmatched   Unmatched `yaml:"unmatched,oneof=drop|dead_letter" doc:"What becomes of an event that no sink wants; it is counted. A sink may be named that gets what no other wants."`
+	Store       string    `yaml:"store,oneof=needed|all" doc:"What is stored of a source that can be read again: what its first stages let through, or all."`
+	Dedupe      *node     `yaml:"dedupe" doc:"Leaves out events that came before; an empty map takes the defaults."`
+	Strict      bool      `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
+	Delivery    string    `yaml:"delivery,oneof=at_least_once|at_most_once|exactly_once" doc:"What holds for accepted events: at_least_once keeps them in the outbox; at_most_once in memory only, where a stop or a crash loses what is pending; exactly_once is refused unless source and sinks keep it."`
+	Tests       *node     `yaml:"tests" doc:"What must come out for what goes in: run by the command test, never by run."`
 }
 
 // stageKeys are the keys beside the type of a stage.
@@ -40,6 +40,7 @@ type stageKeys struct {
 // stageTypeKeys are the types of stages: exactly one stands in each.
 type stageTypeKeys struct {
 	Filter *rules.Expr            `yaml:"filter,decision" doc:"Keeps the events for which the expression is true."`
+	Match  *node                  `yaml:"match" doc:"Keeps the events whose members are what it says."`
 	Map    *rules.Expr            `yaml:"map" doc:"Replaces the data by the value of the expression."`
 	Set    map[string]*rules.Expr `yaml:"set" doc:"Writes members, by path such as data.total or subject."`
 	Drop   *rules.Expr            `yaml:"drop,decision" doc:"Drops the events for which the expression is true."`
@@ -50,6 +51,7 @@ type stageTypeKeys struct {
 // sinkKeys are the keys beside the type of a sink.
 type sinkKeys struct {
 	When        *rules.Expr   `yaml:"when,decision" doc:"Which events the sink wants; by default every one."`
+	Match       *node         `yaml:"match" doc:"The same by members and what they must be; instead of when."`
 	Retry       Retry         `yaml:"retry" doc:"When a failed attempt is repeated."`
 	Timeout     time.Duration `yaml:"timeout,min=1ms,max=1h" doc:"How long one attempt may take."`
 	Concurrency int           `yaml:"concurrency,min=1,max=1024" doc:"How many attempts run at once; the default depends on the type."`
@@ -70,6 +72,7 @@ func schemaOf(t Types) *shape {
 	sink.put("breaker", shapeOf(reflect.ValueOf(breakerDefaults())))
 	breaker, _ := sink.field("breaker")
 	breaker.def = "on"
+	sink.put("match", &shape{kind: matchKind})
 	sink.fields = append(sink.fields, typesShape(t.Sinks).fields...)
 	pipeline.put("sinks", &shape{kind: mapKind, elem: sink})
 	pipeline.put("tests", &shape{kind: listKind, elem: testShape(testKeys{})})
@@ -85,6 +88,7 @@ func (sh *shape) put(name string, s *shape) {
 func stageShape() *shape {
 	sh := shapeOf(reflect.ValueOf(stageTypeKeys{}))
 	sh.put("parse", shapeOf(reflect.ValueOf(parseDefaults())))
+	sh.put("match", &shape{kind: matchKind})
 	for i := range sh.fields {
 		sh.fields[i].index = -1 // read by name, not into a struct
 	}

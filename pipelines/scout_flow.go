@@ -14,7 +14,7 @@ type valueAt struct {
 func (s *scout) flow(v valueAt, indent int) {
 	f := &flowScout{scout: s}
 	var after int
-	if v.shape.isExpression() {
+	if v.shape.isExpression() && !isDialect(s.text[v.p:]) {
 		f.found, f.trap = v, trapStart
 	} else {
 		after = f.collection(v)
@@ -42,6 +42,12 @@ func (s *scout) flow(v valueAt, indent int) {
 	s.blanks = append(s.blanks, [2]int{v.p, end})
 	s.out.skip[v.p] = true
 	s.pos = end + 1
+}
+
+// isDialect says whether a map is a decision in another language, and not an expression that begins with a bracket.
+func isDialect(text string) bool {
+	inner, ok := strings.CutPrefix(text, "{")
+	return ok && strings.HasPrefix(strings.TrimLeft(inner, " "), "cesql:")
 }
 
 // maxReach is how far the scout looks for the end of a broken collection. A bound keeps a file of many from taking long.
@@ -205,7 +211,7 @@ func (f *flowScout) value(v valueAt) int {
 	case strings.HasPrefix(rest, "{{"):
 		return f.stop(v, v.p, trapBraces)
 	case c == '{' || c == '[':
-		if v.shape.isExpression() {
+		if v.shape.isExpression() && !isDialect(rest) {
 			return f.stop(v, v.p, trapStart)
 		}
 		after := f.collection(v)

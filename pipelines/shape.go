@@ -34,6 +34,7 @@ const (
 	listKind
 	anyKind    // whatever YAML can say
 	statusKind // a number or a list of them
+	matchKind  // members and what they must be, or filters
 )
 
 // kindWords says what a kind expects, in messages and in the reference.
@@ -43,6 +44,7 @@ var kindWords = map[valueKind]string{
 	textMapKind: "a map of texts", templateKind: "a template", templatesKind: "a template or a list of templates",
 	templateMapKind: "a map of templates", exprKind: "an expression", exprMapKind: "a map of expressions", sectionKind: "a map",
 	mapKind: "a map", listKind: "a list", anyKind: "any value", statusKind: "a status, or a list with one for each attempt",
+	matchKind: "a match: a map of members, or a list of filters",
 }
 
 // shape is what may stand at a place of the file. The shapes of a whole file make a tree, which is the only list of keys: the

@@ -3,6 +3,8 @@ package pipelines
 import (
 	"fmt"
 	"reflect"
+
+	"github.com/millrace-run/millrace/rules"
 )
 
 // sink reads one sink: its type, and what the router needs to know about its subscription.
@@ -24,8 +26,9 @@ func (l *loader) sink(s *section) *Sink {
 		return nil
 	}
 	row, _ := typeOf(l.o.Types.Sinks, chosen.key.text)
-	sink := &Sink{Name: s.key.text, When: keys.When, Retry: keys.Retry, Timeout: keys.Timeout, Serial: row.Serial,
-		Concurrency: l.concurrency(s, keys.Concurrency, row), Breaker: l.breaker(s),
+	sink := &Sink{Name: s.key.text, When: l.wanted(s, &keys), Match: keys.Match != nil,
+		Retry: keys.Retry, Timeout: keys.Timeout, Serial: row.Serial, Concurrency: l.concurrency(s, keys.Concurrency, row),
+		Breaker: l.breaker(s),
 		Verdict: row.Verdict}
 	sink.Batch = l.batch(s, keys.Batch, sink.Concurrency, row)
 	l.checkRetry(s, keys.Retry)
@@ -37,6 +40,20 @@ func (l *loader) sink(s *section) *Sink {
 		sink.Batch.Bytes, sink.Batch.Wait = g.Gather()
 	}
 	return sink
+}
+
+// wanted is which events the sink wants: nil takes every one. A condition stands in one place, so that what a sink gets can be read
+// there.
+func (l *loader) wanted(s *section, keys *sinkKeys) *rules.Expr {
+	if keys.Match == nil {
+		return keys.When
+	}
+	match, _ := s.node.find("match")
+	if when, ok := s.node.find("when"); ok {
+		problem := fmt.Sprintf("%s has a match and a when, at %s: one of them says what it wants", s.title, when.key.at)
+		l.fault(match.key, codeNotHere, problem, "put both conditions into when; validate shows each match as an expression")
+	}
+	return l.match(keys.Match)
 }
 
 // inFlightMax is how many events of a sink may be under way: half of the window in which a log settles out of order. With more, a

@@ -103,6 +103,11 @@ func (l *loader) operation(s *section, chosen entry, st *Stage) {
 	case "parse":
 		st.Op, st.DataOnly = l.parseStage(s, chosen), true
 		return
+	case "match":
+		if st.Match = l.match(n); st.Match != nil {
+			st.Op, st.DataOnly = rules.Filter(st.Match), st.Match.DataOnly()
+		}
+		return
 	}
 	l.decodeScalar(n, f, reflect.ValueOf(&keys).Elem().Field(f.index))
 	switch {

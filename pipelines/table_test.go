@@ -72,14 +72,15 @@ func (s *storageSink) Exclusive() []string { return []string{"file " + s.c.Path.
 func testTypes() Types {
 	return Types{
 		Sources: []Type{
-			{Name: "webhook", Doc: "Events by HTTP.", Config: &hookConfig{MaxBody: 1 << 20, MaxDepth: 64}, Build: buildHook},
-			{Name: "tick", Doc: "A source without settings.", Build: func(Decode) (any, error) { return new(int), nil }},
+			{Name: "webhook", Doc: "Events by HTTP.", Config: &hookConfig{MaxBody: 1 << 20, MaxDepth: 64}, Build: buildHook,
+				Once: DedupeOnce, Twice: "is posted some events again"},
+			{Name: "tick", Doc: "A source without settings.", Twice: "forgets", Build: func(Decode) (any, error) { return new(int), nil }},
 		},
 		Sinks: []Type{
 			{Name: "http", Doc: "One request per event.", Config: &httpConfig{Method: "POST"}, Concurrency: 16, Build: buildHTTP, Batches: true,
-				Verdict: func(int) error { return nil }},
+				Verdict: func(int) error { return nil }, Twice: "delivers at least once"},
 			{Name: "storage", Doc: "Files.", Config: &storageConfig{}, Serial: true, Batch: Batch{Count: 4096, Bytes: 1 << 20},
-				Build: buildStorage},
+				Build: buildStorage, Once: AlwaysOnce},
 		},
 	}
 }

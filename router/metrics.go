@@ -113,6 +113,10 @@ func (s *stats) pipeline(p *pipeline) {
 	}
 	s.add(eventsUnmatched, float64(p.tally.unmatched.Load()), pipeline)
 	s.add(deadLettersMade, float64(p.tally.dead.Load()), pipeline, Label{"sink", ""}, Label{"reason", string(event.ReasonOnError)})
+	if p.shaper.bury {
+		s.add(deadLettersMade, float64(p.tally.unmatched.Load()), pipeline, Label{"sink", ""},
+			Label{"reason", string(event.ReasonUnmatched)})
+	}
 	for i := range p.tally.steps {
 		step := &p.tally.steps[i]
 		stage, sink := Label{"stage", step.stage}, Label{"sink", step.sink}

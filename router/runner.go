@@ -121,11 +121,8 @@ func (r *runner) settle(work context.Context, batch []*shaped) error {
 	dead := false
 	for i, s := range batch {
 		outcomes[i].Offset = s.offset
-		if s.fate == failed {
-			dead = true
-			outcomes[i].Exception = onError(s.stage, s.err, nil, r.clock.Now().UTC())
-			r.tell(s)
-		}
+		outcomes[i].Exception = r.letter(s, nil)
+		dead = dead || outcomes[i].Exception != nil
 	}
 	return r.guard.do(work, "settle", func() error {
 		if !dead {
@@ -138,11 +135,16 @@ func (r *runner) settle(work context.Context, batch []*shaped) error {
 
 func (r *runner) subscription() string { return SubscriptionName(r.name, "") }
 
-func (r *runner) tell(s *shaped) {
-	if hidden, ok := r.tally.fold.allow(r.clock.Now(), s.stage+s.err.Error()); ok {
-		r.guard.logger.Warn("dead letter", "stage", s.stage, "event_id", s.id, "reason", event.ReasonOnError,
-			"err", clip(s.err.Error()), "folded", hidden)
+// letter is the dead letter that an event comes to here, or nil. It is told.
+func (r *runner) letter(s *shaped, before *event.Exception) *event.Exception {
+	x := r.shaper.letter(s, before, r.clock.Now().UTC())
+	if x == nil {
+		return nil
 	}
+	if hidden, ok := r.tally.fold.allow(r.clock.Now(), x.Stage+x.Error); ok {
+		r.guard.logger.Warn("dead letter", "stage", x.Stage, "event_id", s.id, "reason", x.Reason, "err", x.Error, "folded", hidden)
+	}
+	return x
 }
 
 // publish hands a batch to the sinks of the topic and wakes them.
@@ -183,11 +185,7 @@ func (r *runner) redriven(stop, work context.Context) error {
 	outcomes := make([]event.Outcome, len(again))
 	for i, x := range again {
 		batch[i] = r.shaper.all(&x.Record, make([]want, len(r.plan.Sinks)), r.tally)
-		outcomes[i] = event.Outcome{Offset: x.Record.Offset, Row: true}
-		if batch[i].fate == failed {
-			outcomes[i].Exception = onError(batch[i].stage, batch[i].err, &x.Exception, r.clock.Now().UTC())
-			r.tell(batch[i])
-		}
+		outcomes[i] = event.Outcome{Offset: x.Record.Offset, Row: true, Exception: r.letter(batch[i], &x.Exception)}
 	}
 	r.tally.settled(batch)
 	return r.guard.do(work, "settle a redrive", func() error {

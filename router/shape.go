@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,6 +43,7 @@ type shaped struct {
 	fate       fate
 	stage      string // that failed
 	err        error  // of it
+	stray      bool   // no when wanted it, and none failed; known where every sink was asked
 	first      int    // the sink of wants[0]
 	wants      []want
 	whenErr    map[int]error // by sink, of those with wantFailed
@@ -75,10 +77,14 @@ type shaper struct {
 	stages []pipelines.Stage
 	whens  []decider // by sink, nil takes every event
 	strict bool
+	rest   int  // the sink that gets what no other wants; -1 is none
+	bury   bool // what no sink wants is a dead letter
 }
 
 func newShaper(p *pipelines.Pipeline) *shaper {
-	s := &shaper{stages: p.Stages, whens: make([]decider, len(p.Sinks)), strict: p.Strict}
+	s := &shaper{stages: p.Stages, whens: make([]decider, len(p.Sinks)), strict: p.Strict,
+		rest: slices.IndexFunc(p.Sinks, func(k *pipelines.Sink) bool { return k.Name != "" && k.Name == p.Unmatched.Sink }),
+		bury: p.Unmatched.Word == pipelines.UnmatchedDeadLetter}
 	for i, sink := range p.Sinks {
 		if sink.When != nil {
 			s.whens[i] = sink.When
@@ -108,8 +114,13 @@ func (s *shaper) one(r *event.Record, sink int) *shaped {
 	return out
 }
 
-// oneInto is one into memory of the caller, who gives the same subject for many events.
+// oneInto is one into memory of the caller, who gives the same subject for many events. Whether the sink that takes the rest gets
+// an event is for all the others to say.
 func (s *shaper) oneInto(out *shaped, r *event.Record, sink int, subject *rules.Subject) {
+	if sink == s.rest {
+		s.allInto(out, r, make([]want, len(s.whens)), nil, subject)
+		return
+	}
 	s.shape(out, r, nil, subject)
 	if out.fate == passes {
 		out.first, out.wants = sink, make([]want, 1)
@@ -227,6 +238,9 @@ func (s *shaper) decide(out *shaped, t *tally) {
 	var in *rules.Input // made for the first when there is
 	for i := range out.wants {
 		sink := out.first + i
+		if sink == s.rest {
+			continue
+		}
 		if s.whens[sink] == nil {
 			out.wants[i] = wantYes
 			continue
@@ -246,6 +260,9 @@ func (s *shaper) decide(out *shaped, t *tally) {
 			out.wants[i] = wantYes
 		}
 	}
+	if out.stray = out.unmatched(); out.stray && s.rest >= 0 && out.first == 0 && len(out.wants) == len(s.whens) {
+		out.wants[s.rest] = wantYes
+	}
 }
 
 func (s *shaper) ask(sink int, in *rules.Input, t *tally) (ok bool, err error) {
@@ -260,6 +277,21 @@ func (s *shaper) ask(sink int, in *rules.Input, t *tally) (ok bool, err error) {
 		err = s.strictly(missing)
 	}
 	return ok, err
+}
+
+var errUnmatched = errors.New("no sink wants the event")
+
+// letter is the dead letter that an event comes to before any sink, or nil. before is the row that it has, or nil.
+func (s *shaper) letter(out *shaped, before *event.Exception, now time.Time) *event.Exception {
+	switch {
+	case out.fate == failed:
+		return onError(out.stage, out.err, before, now)
+	case out.stray && s.bury:
+		x := onError("", errUnmatched, before, now)
+		x.Reason = event.ReasonUnmatched
+		return x
+	}
+	return nil
 }
 
 // onError is the dead letter of an event at which a stage or a when failed. before is the row that it has, or nil.

@@ -16,9 +16,9 @@ type tally struct {
 	// steps are the stages, then the whens of the sinks.
 	steps     []step
 	unmatched atomic.Int64
-	dead      atomic.Int64
-	fold      fold // of the lines about dead letters
-	quiet     bool // a scratch tally
+	dead      atomic.Int64 // of stages that failed
+	fold      fold         // of the lines about dead letters
+	quiet     bool         // a scratch tally
 }
 
 // step is what is counted of one stage, or of one sink's when.
@@ -119,7 +119,7 @@ func (t *tally) settled(batch []*shaped) {
 		switch {
 		case s.fate == failed:
 			t.dead.Add(1)
-		case s.fate == passes && s.unmatched():
+		case s.stray:
 			t.unmatched.Add(1)
 		}
 	}

@@ -138,7 +138,7 @@ func userConfig(s Scope) *conf.Config {
 		c.Disabled[name] = true
 		delete(c.Builtins, name)
 	}
-	for name, result := range map[string]reflect.Type{"date": anyFunc, "env": anyFunc, "topic": boolFunc} {
+	for name, result := range map[string]reflect.Type{"date": anyFunc, "env": anyFunc, "topic": boolFunc, "cesql": boolFunc} {
 		c.Functions[name] = &builtin.Function{Name: name, Types: []reflect.Type{result}}
 	}
 	return c

@@ -75,6 +75,7 @@ type Expr struct {
 	arguments int      // how many values direct needs room for
 
 	attributes bool // it reads more than data and body
+	quiet      bool // its failures neither quote it nor name a place in it
 	pool       sync.Pool
 }
 
@@ -201,6 +202,9 @@ func (x *Expr) eval(r *run) (any, error) {
 // text may hold a secret. In an expression by itself nothing is substituted.
 func (x *Expr) failure(at file.Location, problem string) *Error {
 	e := x.text.fault(at, problem, "")
+	if x.quiet {
+		return e
+	}
 	e.Problem = fmt.Sprintf("%s, at %d:%d", problem, e.Line, e.Col)
 	if x.text.whole == x.text.src {
 		e.Problem += " of " + shorten(x.text.src)

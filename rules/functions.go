@@ -47,6 +47,7 @@ var functions = map[string]function{
 	"duration":    {1, 1, false, texts(duration)},
 	"date":        {1, 3, false, fnDate},
 	"topic":       {2, 2, true, opTopic},
+	"cesql":       {1, 2, true, opCESQL},
 	"max":         {1, -1, false, extreme("max", 1)},
 	"min":         {1, -1, false, extreme("min", -1)},
 	"mean":        {1, -1, false, fnMean},

@@ -135,6 +135,9 @@ func (in *inspector) call(n *ast.Node, c *ast.CallNode) (done bool, err error) {
 		if err := arity(c, callee.Value, f, len(c.Arguments)); err != nil {
 			return false, err
 		}
+		if callee.Value == "cesql" {
+			return false, in.cesql(c)
+		}
 		if callee.Value == "date" && len(c.Arguments) == 3 {
 			zone, err := zoneOf(c.Arguments[2])
 			if err != nil {

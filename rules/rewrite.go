@@ -352,6 +352,7 @@ func (b *builder) call(n *ast.CallNode) ast.Node {
 				args[1] = constant(s.Location(), words(s.Value))
 			}
 		}
+		b.x.attributes = b.x.attributes || callee.Value == "cesql"
 		return call(at, "%fn "+callee.Value, args...)
 	}
 	return n

@@ -14,14 +14,21 @@ import (
 func drawDecision(t *rapid.T, depth int) string {
 	term := func() string {
 		return rapid.SampledFrom([]string{
-			"data.a", "data.b", "data.c.d", "data.e[1]", "data.a?.b", "type", "subject", "time", "ext.n", "ext.none", "nil", "true", "false",
-			"1", "-2", "1.50", "1e3", `"x"`, `"1"`, `""`, `[1, "x", nil]`, `date("2026-01-02")`,
+			"data.a", "data.b", "data.c.d", "data.e[1]", "data.a?.b", "type", "subject", "time", "ext.n", "ext.none", "ext.s", "ext.b",
+			"string(ext.n)", "string(ext.s)", "string(ext.none)", "nil", "true", "false",
+			"1", "-2", "1.50", "1e3", `"x"`, `"1"`, `""`, `[1, "x", nil]`, `["a.x.b", "x"]`, `date("2026-01-02")`,
 		}).Draw(t, "term")
 	}
 	if depth == 0 {
 		return term()
 	}
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	case 4:
+		pattern := rapid.SampledFrom([]string{"*", "#", "a.*.b", "a.#", "#.x.#.b", "x", ""}).Draw(t, "pattern")
+		return fmt.Sprintf("topic(%s, %q)", term(), pattern)
+	case 5:
+		src := rapid.SampledFrom([]string{"TRUE", "s = 'x'", "n = 1", "b", "none = 1", "s + 1 = 2", "subject LIKE '%x'"}).Draw(t, "cesql")
+		return fmt.Sprintf("cesql(%q%s)", src, rapid.SampledFrom([]string{"", ", false", ", true"}).Draw(t, "else"))
 	case 0:
 		return "not (" + drawDecision(t, depth-1) + ")"
 	case 1, 2:
@@ -54,7 +61,8 @@ func drawEvent(t *rapid.T) *event.Event {
 	e := &event.Event{ID: "1", Source: "/s", Type: "x", DataContentType: "application/json", Data: []byte(data)}
 	e.Time = rapid.SampledFrom([]string{"", "2026-01-02T00:00:00Z", "never"}).Draw(t, "time")
 	e.Subject = rapid.SampledFrom([]string{"", "x"}).Draw(t, "subject")
-	e.Extensions = []event.Extension{{Name: "n", Kind: event.Integer, Text: "1"}}
+	e.Extensions = []event.Extension{{Name: "b", Kind: event.Boolean, Text: "true"}, {Name: "n", Kind: event.Integer, Text: "1"},
+		{Name: "s", Text: rapid.SampledFrom([]string{"x", "a.x.b", "", "1"}).Draw(t, "s")}}
 	return e
 }
 
@@ -99,6 +107,7 @@ func TestStraight(t *testing.T) {
 	for src, want := range map[string]bool{
 		`data.total > 0`: true, `data.amount > 100 && type == "order.created"`: true, `false`: true, `not (data.a in ["x", "y"])`: true,
 		`data.a.b?.c matches "^x"`: true, `ext.region == "eu" or subject startsWith "a"`: true,
+		`topic(type, "a.#") && string(ext.n) in ["1", "2"]`: true, `cesql("id = 'x'")`: true, `not cesql("EXISTS a", false)`: true,
 		`len(data) > 3`: false, `any(data.items, .qty > 7)`: false, `data.a + 1 > 2`: false, `let x = data.a; x > 1`: false,
 	} {
 		x, err := Compile(src, Options{})

@@ -35,7 +35,7 @@ func (c *command) validate(strict bool) error {
 		say(c.out, "%s", report.Text())
 		if plan != nil {
 			say(c.out, "%s: ok, %s\n", c.config, describe(plan))
-			for _, line := range app.Outline(plan) {
+			for _, line := range append(app.Outline(plan), app.Matches(plan)...) {
 				say(c.out, "  %s\n", line)
 			}
 		}
