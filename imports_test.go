@@ -64,6 +64,7 @@ var homes = map[string][]string{
 	"github.com/emersion/go-message":          {"app/lab"},
 	"github.com/minio/minio-go/v7":            {"sinks/s3"},
 	"github.com/johannesboyne/gofakes3":       {},
+	"github.com/klauspost/compress":           {"sources/file", "sinks/storage", "sinks/s3"},
 	"github.com/rogpeppe/go-internal":         {},
 	"github.com/google/go-cmp":                {},
 	"go.uber.org/goleak":                      {},

@@ -25,15 +25,15 @@ pipelines:
   orders:
     source: { webhook: { path: /orders } }
     dedupe: {}
-    sinks: { all: { storage: { path: orders.ndjson, content: raw } } }
+    sinks: { all: { storage: { path: orders.ndjson, content: data } } }
   numbers:
     source: { webhook: { path: /numbers } }
     dedupe: { key: data.order }
-    sinks: { all: { storage: { path: numbers.ndjson, content: raw } } }
+    sinks: { all: { storage: { path: numbers.ndjson, content: data } } }
   ids:
     source: { webhook: { path: /ids } }
     dedupe: { key: id }
-    sinks: { all: { storage: { path: ids.ndjson, content: raw } } }
+    sinks: { all: { storage: { path: ids.ndjson, content: data } } }
 `
 			if err := os.WriteFile("pipelines.yaml", []byte(config), 0o600); err != nil {
 				t.Fatal(err)

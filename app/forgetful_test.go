@@ -407,7 +407,7 @@ func TestMemoryFills(t *testing.T) {
   lines:
     delivery: at_most_once
     source: { tail: { path: "*.log", start: end } }
-    sinks: { all: { storage: { path: out.txt, content: raw } } }
+    sinks: { all: { storage: { path: out.txt, content: data } } }
 `)
 	body := strings.Repeat("x", 1000<<10)
 	accepted := 0
@@ -457,7 +457,7 @@ pipelines:
   lines:
     delivery: at_most_once
     source: { tail: { path: "*.log", start: end } }
-    sinks: { all: { storage: { path: out.txt, content: raw } } }
+    sinks: { all: { storage: { path: out.txt, content: data } } }
 `
 	appendTo(t, "a.log", "before\n")
 	n := 0

@@ -12,7 +12,7 @@ import (
 
 // Metrics is what the routers count and how the room of the logs is used, in the console's form.
 func (i *instance) Metrics() []console.Metric {
-	out := families(slices.Concat(i.flows.stats(i.plan), i.intake.stats(), i.intake.fileStats(), i.intake.syslogStats()))
+	out := families(slices.Concat(i.flows.stats(i.plan), i.intake.stats(), i.intake.fileStats(), i.intake.syslogStats(), storageStats(i.plan)))
 	out = append(out, i.flows.durability(i.plan))
 	for _, f := range i.flows {
 		if f.space != nil {

@@ -19,7 +19,7 @@ admin: { listen: "127.0.0.1:0" }
 pipelines:
   lines:
     source: { tail: { path: "*.log" } }
-    sinks: { all: { storage: { path: out.txt, content: raw } } }
+    sinks: { all: { storage: { path: out.txt, content: data } } }
 `)
 	if plan == nil {
 		t.Fatal(report.Text())

@@ -225,7 +225,7 @@ pipelines:
     source: { tail: { path: %q } }
 %s    stages:
 %s    sinks:
-      out: { storage: { path: out.log, content: raw } }
+      out: { storage: { path: out.log, content: data } }
 `, p.admin, l.path, store, l.stages))
 	}
 	if err != nil {

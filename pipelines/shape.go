@@ -116,6 +116,7 @@ var (
 	exprType      = reflect.TypeFor[*rules.Expr]()
 	templateMap   = reflect.TypeFor[map[string]rules.Template]()
 	exprMap       = reflect.TypeFor[map[string]*rules.Expr]()
+	columnsType   = reflect.TypeFor[rules.Columns]()
 	textsType     = reflect.TypeFor[[]string]()
 	textMapType   = reflect.TypeFor[map[string]string]()
 	rawType       = reflect.TypeFor[*node]()
@@ -177,7 +178,7 @@ func valueShape(v reflect.Value, size bool) *shape {
 		return &shape{kind: exprKind}
 	case templateMap:
 		return &shape{kind: templateMapKind, elem: &shape{kind: templateKind}}
-	case exprMap:
+	case exprMap, columnsType:
 		return &shape{kind: exprMapKind, elem: &shape{kind: exprKind}}
 	case textsType:
 		return &shape{kind: textsKind, elem: &shape{kind: textKind}}

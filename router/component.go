@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"time"
 
 	"github.com/millrace-run/millrace/event"
 )
@@ -28,4 +29,12 @@ type Sink interface {
 // that it answered could not be committed: before the next Deliver, the changes of the last are committed or Open is called. save is durable when it returns nil and may be called until the next Open.
 type Stateful interface {
 	Open(ctx context.Context, state map[string][]byte, save func(context.Context, event.Changes) error) error
+}
+
+// Timely is a serial sink that has something to do at times of its own, such as closing a file. Tend is called at Due, by the
+// goroutine that calls Deliver and where nothing is delivered then, when all that was answered before is committed; a zero time is
+// never. After an error the sink is opened again with the committed state.
+type Timely interface {
+	Due() time.Time
+	Tend(ctx context.Context) error
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -23,6 +24,7 @@ type serial struct {
 	spare   *task    // taken, but too large for the last call
 	stale   bool     // the sink is ahead of, or behind, its committed state
 	again   bool
+	rests   time.Time // a sink that is Timely is not tended before that
 }
 
 func newSerial(s *subscriber) *serial {
@@ -36,6 +38,7 @@ func (s *serial) join() {}
 func (s *serial) run(stop, work context.Context) error {
 	s.guard.begin()
 	defer s.guard.end()
+	defer s.close()
 	for stop.Err() == nil {
 		if err := s.turn(stop, work); err != nil {
 			return clean(stop, work, err)
@@ -74,9 +77,59 @@ func (s *serial) turn(stop, work context.Context) error {
 	}
 	s.again = len(s.tasks) > 0 || s.unsettled()
 	if len(s.tasks) == 0 {
+		s.tend(work, now)
 		return s.flush(work)
 	}
 	return s.deliver(work, now)
+}
+
+// wants is when the sink wants to be tended; zero is never.
+func (s *serial) wants() time.Time {
+	timely, ok := s.sink.(Timely)
+	if !ok {
+		return time.Time{}
+	}
+	at := timely.Due()
+	if !at.IsZero() && at.Before(s.rests) {
+		return s.rests
+	}
+	return at
+}
+
+// tend gives a sink that is Timely its turn, at most once in a second.
+func (s *serial) tend(work context.Context, now time.Time) {
+	if at := s.wants(); at.IsZero() || now.Before(at) {
+		return
+	}
+	s.rests = now.Add(time.Second)
+	s.rest.call()
+	err := safeTend(work, s.sink.(Timely))
+	s.rest.called()
+	if err == nil || work.Err() != nil {
+		return
+	}
+	s.stale, s.again = true, true
+	if hidden, ok := s.folds.opens.allow(now, err.Error()); ok {
+		s.logger.Warn("the sink is opened again", "err", err, "folded", hidden)
+	}
+}
+
+func safeTend(ctx context.Context, sink Timely) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return sink.Tend(ctx)
+}
+
+// close ends what the sink does beside its deliveries.
+func (s *serial) close() {
+	if c, ok := s.sink.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			s.logger.Warn("the sink cannot be closed", "err", err)
+		}
+	}
 }
 
 // unsettled says whether a lane has something to settle that is not delivered.
@@ -319,7 +372,7 @@ func (s *serial) alarm(now time.Time) time.Time {
 	case s.partial != nil:
 		return earliest(s.partial.until, s.dueAlarm())
 	}
-	return s.dueAlarm()
+	return earliest(s.dueAlarm(), s.wants())
 }
 
 func (s *serial) show() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -267,5 +268,81 @@ func TestBatcherKeepsToBytes(t *testing.T) {
 			t.Errorf("%d calls, want one for each event that is larger than a batch", calls)
 		}
 		s.end()
+	})
+}
+
+// timely is a file that wants to be tended at a time.
+type timely struct {
+	file
+	due    time.Time // guarded by mu, as what follows
+	tended []string  // the lines that there were
+	fails  bool
+	closed bool
+}
+
+func (f *timely) Due() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.due
+}
+
+func (f *timely) Tend(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tended = append(f.tended, strings.Join(f.lines, " "))
+	if f.fails {
+		return errors.New("the state is not known")
+	}
+	f.due = time.Time{}
+	return nil
+}
+
+// seen returns what Tend found.
+func (f *timely) seen() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.tended)
+}
+
+func (f *timely) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return nil
+}
+
+// What is timely is tended at its time, opened again after an error, at most once in a second, and closed at the end.
+func TestSerialSinkIsTended(t *testing.T) {
+	play(t, func(s *scene) {
+		f := &timely{}
+		s.file(&f.file).Value = f
+		s.start(nil)
+		f.mu.Lock()
+		f.due = time.Now().Add(time.Minute)
+		f.mu.Unlock()
+		s.emit(3)
+		s.pass(59 * time.Second)
+		if got := f.seen(); len(got) != 0 {
+			t.Errorf("tended before its time: %q", got)
+		}
+		s.pass(2 * time.Second)
+		if got := f.seen(); len(got) != 1 || got[0] != lines(1, 3) {
+			t.Errorf("tended %q", got)
+		}
+		before, _ := f.used()
+		f.mu.Lock()
+		f.due, f.fails = time.Now(), true
+		f.mu.Unlock()
+		s.emit(1)
+		s.pass(4500 * time.Millisecond)
+		if opens, _ := f.used(); opens-before < 4 || opens-before > 6 || len(f.seen()) != 1+opens-before {
+			t.Errorf("in 4.5 s tended %d times and opened %d times", len(f.seen())-1, opens-before)
+		}
+		f.holds(t, lines(1, 4))
+		s.settledAll()
+		s.end()
+		if !f.closed {
+			t.Error("it is not closed")
+		}
 	})
 }

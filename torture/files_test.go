@@ -26,7 +26,7 @@ func TestManyFiles(t *testing.T) {
   lines:
     source: { tail: { path: "logs/*.log" } }
     sinks:
-      all: { storage: { path: data/all.log, content: raw } }
+      all: { storage: { path: data/all.log, content: data } }
 `)
 	logs := filepath.Join(p.dir, "logs")
 	if err := os.Mkdir(logs, 0o700); err != nil {

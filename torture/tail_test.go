@@ -31,7 +31,7 @@ func TestTail(t *testing.T) {
     stages:
       - filter: 'data matches " 5[0-9][0-9]$"'
     sinks:
-      errors: { storage: { path: data/errors.log, content: raw } }
+      errors: { storage: { path: data/errors.log, content: data } }
 `)
 			if err := os.Mkdir(filepath.Join(p.dir, "logs"), 0o700); err != nil {
 				t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"syscall"
+
+	"github.com/millrace-run/millrace/event"
 )
 
 // maxNumber bounds how many names are tried for one path.
@@ -16,6 +18,9 @@ const maxNumber = 1000
 // ready returns the entry that takes a path's lines, its file open and at its settled length. If the file had to be begun, the
 // entry is in begun and counts only when its beginning is saved. Its error is a verdict.
 func (s *Sink) ready(name string, begun map[string]*entry) (*entry, error) {
+	if err := s.blocked(name); err != nil {
+		return nil, s.verdict(name, err)
+	}
 	old := s.files[name]
 	if old != nil && old.lost == "" {
 		s.makeRoom(old)
@@ -23,6 +28,13 @@ func (s *Sink) ready(name string, begun map[string]*entry) (*entry, error) {
 		s.track(old)
 		if err != nil {
 			return nil, s.verdict(name, err)
+		}
+		if s.strange(old) {
+			return nil, event.Unavailable(fmt.Errorf("%s: it is in another form and could not be closed", s.absolute(old.at)))
+		}
+		if grown && old.Form == formatJSON {
+			grown = false
+			_ = old.lose("somebody added to it")
 		}
 		if old.lost == "" && !grown {
 			return old, nil
@@ -49,11 +61,14 @@ func (s *Sink) begin(name string, old *entry, begun map[string]*entry) (*entry, 
 		if e == nil && err == nil {
 			err = errors.New("it belongs to another path by now")
 		}
+		if e != nil {
+			e.Began = old.Began
+		}
 		return e, err
 	}
 	for n := range maxNumber {
 		as := numbered(name, n)
-		e, err := s.claim(name, as, old == nil && n == 0, begun)
+		e, err := s.claim(name, as, old == nil && n == 0 && s.adopts(name), begun)
 		if err != nil {
 			return nil, err
 		}
@@ -66,6 +81,10 @@ func (s *Sink) begin(name string, old *entry, begun map[string]*entry) (*entry, 
 	}
 	return nil, fmt.Errorf("this name and %d numbered ones are taken", maxNumber-1)
 }
+
+// adopts says whether a file that the sink does not know may be continued. A closed file never is, and where closing leaves a file
+// its name any file may be one.
+func (s *Sink) adopts(name string) bool { return !s.closes || s.renames && !isStamped(name) }
 
 // claim opens or makes the file that has a name. It returns nil if the name is another path's, or if the file has content and
 // continuing is not asked for.
@@ -99,6 +118,9 @@ func (s *Sink) claimFile(f file, name, as string, proceed bool, begun map[string
 	if !in.regular || in.size > 0 && !proceed || s.owned(name, same, begun) {
 		return nil, nil
 	}
+	if fits, err := s.form.continues(f, in.size); err != nil || !fits {
+		return nil, err
+	}
 	// What is there, the file itself and the names that lead to it are made durable before anything is said about them.
 	if err := f.Sync(); err != nil {
 		return nil, err
@@ -110,7 +132,9 @@ func (s *Sink) claimFile(f file, name, as string, proceed bool, begun map[string
 	if err != nil {
 		return nil, err
 	}
-	m := mark{Root: s.place.root, Name: path.Base(as), Dev: in.dev, Ino: in.ino, Length: in.size, Tail: hashOf(tail)}
+	now := s.now()
+	m := mark{Root: s.place.root, Name: path.Base(as), Dev: in.dev, Ino: in.ino, Length: in.size, Tail: hashOf(tail),
+		Form: s.form.id, Began: max(now, s.lastClosed), Wrote: now}
 	e := newEntry(name, m)
 	e.file, e.tail = f, tail
 	return e, nil

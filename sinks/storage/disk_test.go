@@ -26,8 +26,29 @@ type bench struct {
 	*Sink
 	t     *testing.T
 	state map[string][]byte
-	log   bytes.Buffer
+	log   output
 	saves int
+	mu    sync.Mutex    // guards state and saves: what goes on beside the deliveries saves too
+	set   func(*Config) // nil for a sink that closes no file
+	clock event.Clock
+}
+
+// output is a log that may be read while it is written.
+type output struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
 }
 
 func newBench(t *testing.T, path string) *bench {
@@ -41,10 +62,18 @@ func newBench(t *testing.T, path string) *bench {
 func (b *bench) restart(path string) {
 	b.t.Helper()
 	config := Defaults()
-	config.Path, config.Content = template(b.t, path), "raw"
-	s, err := New(config, Logger(slog.New(slog.NewTextHandler(&b.log, nil))))
+	config.Path, config.Content = template(b.t, path), contentData
+	options := []Option{Logger(slog.New(slog.NewTextHandler(&b.log, nil)))}
+	if b.set != nil {
+		b.set(&config)
+		options = append(options, Clock(b.clock))
+	}
+	s, err := New(config, options...)
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	if b.Sink != nil {
+		b.keeper.close() // a killed process leaves no goroutine
 	}
 	b.Sink = s
 	b.open()
@@ -53,18 +82,25 @@ func (b *bench) restart(path string) {
 
 func (b *bench) open() {
 	b.t.Helper()
-	if err := b.Open(b.t.Context(), maps.Clone(b.state), b.save); err != nil {
+	b.mu.Lock()
+	state := maps.Clone(b.state)
+	b.mu.Unlock()
+	if err := b.Open(b.t.Context(), state, b.save); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
 func (b *bench) save(_ context.Context, changes event.Changes) error {
-	b.saves++
 	b.apply(changes)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.saves++
 	return nil
 }
 
 func (b *bench) apply(changes event.Changes) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for k, v := range changes {
 		if v == nil {
 			delete(b.state, k)
@@ -167,7 +203,7 @@ func TestUnsettledLinesAreCut(t *testing.T) {
 	b.open() // the router's answer to a commit that failed
 	b.put("", "3")
 	b.holds(path, "1\n2\n3\n")
-	if b.log.Len() > 0 {
+	if b.log.String() != "" {
 		t.Errorf("log %s", b.log.String())
 	}
 }

@@ -1,11 +1,11 @@
-// Package storage appends events to local files, each event exactly once.
+// Package storage appends events to local files, each event exactly once, and closes, packs and removes them as it is told.
 //
 // # State
 //
 // For each file that the sink writes, its state holds a mark under the absolute path that the template gave: the file's name,
-// device and inode, the settled length, and a hash of the last 256 bytes before that length. What is before the settled length
-// is complete and synced. What is behind it is nobody's: the sink cuts it off. A file's name differs from its path only by a
-// number, if the path was taken (archive.1.ndjson).
+// device and inode, the settled length, a hash of the last 256 bytes before that length, its form, and when it was begun and
+// written last. What is before the settled length is complete and synced. What is behind it is nobody's: the sink cuts it off. A
+// file's name differs from its path only by a number, if the path was taken (archive.1.ndjson).
 //
 // A mark is committed in two ways: by save, once, before the first byte is written to a file; and with the settling of the events
 // that made it longer. So no byte is ever written to a file of which the state does not know where it began, and no byte
@@ -13,7 +13,7 @@
 //
 // # One delivery
 //
-// For up to 256 files at a time:
+// First it closes the files whose time has come, as below. Then, for up to 254 files at a time:
 //
 //  1. look at each file: still there, the same inode, not shorter; cut it if an earlier write failed
 //  2. begin those that are new: make folders and an empty file, or open what is there and note its size
@@ -44,6 +44,56 @@
 // its next write, and its events are Unavailable. A failed sync is not repeated; the bytes are cut off and written anew.
 // When save fails it may have been committed nevertheless: the file has no line yet, so both are the same.
 //
+// # Closing
+//
+// A file is closed when all that was answered is committed, before a delivery or, where there is none, by Tend. So it holds
+// settled lines and nothing else. An array of JSON gets its end. Then the state has it as a closed file, under a key of its own,
+// and no open file at its path.
+//
+//  1. look at the file as in a delivery, write the end of an array, sync it; choose names that nothing has
+//  2. save: no open file at the path, and a closed one with the place where it stands, its name, inode, length and hash
+//  3. rename it, sync the folder
+//  4. forget it with the next changes, or hand it to the keeper, which packs it and counts it
+//
+// A path whose closed file is not renamed yet takes no lines. Where nothing is packed and rotate is not set (an array, or keep
+// alone) a closed file keeps its name, and what comes later for its path goes into a numbered file. No closed file is ever
+// continued, whatever paths events ask for: neither one in the state nor one whose name has the form of a time.
+//
+//	crash          on disk                           in the state   after Open
+//	in 1           perhaps the end of an array       open           cut to its length, closed again
+//	in 2, before   as above                          open           as above
+//	in 2, after    under its old name                closed         renamed
+//	in 3           under the old name or the new one closed         renamed, or found there; the folder is synced
+//	in 4           under the new name                closed         found there, handed on again
+//
+// When the save of 2 fails it may be committed nevertheless. Then nothing is delivered until the sink is opened again with what was
+// committed. An old name is looked at only as long as no open file of the state stands there: before that nothing new can.
+//
+// # Packing
+//
+// The keeper packs closed files one after the other, in a goroutine beside the deliveries that lives from the first Open to
+// Close. It changes keys of closed files only, so that it never meets the changes of a delivery, and what it knows of them is
+// newer than what an Open in the same process is given.
+//
+//  1. write .name.zst.partial, whatever was there, and sync it
+//  2. save the inode and size of it; from here on the old place of the plain file is forgotten
+//  3. rename it to name.zst, sync the folder
+//  4. remove the plain file, sync the folder
+//  5. save that it is done, or forget it
+//
+// A crash leaves behind:
+//
+//	crash          on disk                           in the state   after Open
+//	in 1           plain, perhaps a part             closed         begun again
+//	in 2, before   plain and all of the other        closed         begun again
+//	in 2, after    plain and all of the other        packed         renamed
+//	in 3, 4        plain and packed, or one of them  packed         found by inode and size, the plain one removed
+//	in 5           packed                            packed         found, done
+//
+// Readers who take name.zst when it is there and the plain file when it is not see each line once at any time. What keep removes is
+// removed in three steps: its old place is forgotten, it is removed and the folder synced, it is forgotten. Only files of the state
+// are removed, and only if inode and size are still theirs.
+//
 // # Files that others touch
 //
 // A file at the path that the state does not know is continued behind its end. A file in the state that is shorter than settled,
@@ -54,9 +104,14 @@
 // settled bytes. Programs that move files away and make new ones work; those that copy and truncate do too, but what is
 // written between the two is theirs to lose.
 //
+// A closed file that somebody touched is left alone: not packed, not removed, forgotten.
+//
 // # Bounds
 //
-// At most 256 files are open. When the state has more than 1,024 files, those that were not used for longest are dropped from it
-// with the next settling. They are settled and synced, and when their path is used again they are continued behind their end.
-// This relies on the router: the answer of one Deliver is committed, or Open is called, before Deliver is called again.
+// At most 256 descriptors are open, two of them by the keeper. When the state has more than max_files open files, a quarter of
+// them, those that were not used for longest, is closed at the next delivery. Where files are never closed they are dropped from
+// the state with the next settling: they are settled and synced, and when their path is used again they are continued behind
+// their end. The files of one batch may lead over the bound. Of closed files that keep counts, those beyond max_files are
+// forgotten and stay. All this relies on the router: the answer of one Deliver is committed, or Open is called, before Deliver or
+// Tend is called again.
 package storage

@@ -21,8 +21,11 @@ type mark struct {
 	Name   string `json:"name"` // the file's own name, which has a number if the path was taken
 	Dev    uint64 `json:"dev"`
 	Ino    uint64 `json:"ino"`
-	Length int64  `json:"length"` // settled: what is before it is complete, what is behind it is nobody's
-	Tail   string `json:"tail"`   // hash of the last bytes before Length
+	Length int64  `json:"length"`          // settled: what is before it is complete, what is behind it is nobody's
+	Tail   string `json:"tail"`            // hash of the last bytes before Length
+	Form   string `json:"form,omitempty"`  // id of the form in which it is written
+	Began  int64  `json:"began,omitempty"` // in milliseconds of Unix time, as is Wrote
+	Wrote  int64  `json:"wrote,omitempty"`
 }
 
 // entry is a file that the sink knows.
@@ -35,6 +38,7 @@ type entry struct {
 	dirty bool   // there may be bytes behind Length that the sink wrote and nobody settled
 	lost  string // why the file is not the sink's any more; empty while it is
 	used  uint64 // the turn in which it was used last
+	early bool   // it is to be closed although it is neither full nor old, because there are too many
 }
 
 // newEntry returns the entry of a file that stands in the folder of its path.
@@ -72,13 +76,31 @@ func hashOf(tail []byte) string {
 // grew notes that lines were added and synced.
 func (e *entry) grew(lines []byte) {
 	e.Length += int64(len(lines))
-	e.tail = append(e.tail, lines[max(0, len(lines)-tailSize):]...)
-	e.tail = e.tail[max(0, len(e.tail)-tailSize):]
+	e.tail = lastBytes(append(e.tail, lastBytes(lines)...))
 	e.Tail = hashOf(e.tail)
 }
 
-// torn says whether the last line before Length has no end, as in a file that somebody else wrote.
-func (e *entry) torn() bool { return len(e.tail) > 0 && e.tail[len(e.tail)-1] != '\n' }
+func lastBytes(b []byte) []byte { return b[max(0, len(b)-tailSize):] }
+
+// takeIn makes what somebody added to the open file part of it. Behind an array of JSON that would be none.
+func (e *entry) takeIn() error {
+	if e.Form == formatJSON {
+		return e.lose("somebody added to it")
+	}
+	if err := e.file.Sync(); err != nil {
+		return err
+	}
+	in, err := e.file.info()
+	if err != nil {
+		return err
+	}
+	tail, err := readTail(e.file, in.size)
+	if err != nil {
+		return err
+	}
+	e.Length, e.tail, e.Tail = in.size, tail, hashOf(tail)
+	return nil
+}
 
 func readTail(f file, length int64) ([]byte, error) {
 	tail := make([]byte, min(length, tailSize), 2*tailSize)

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/rules"
 )
 
@@ -28,3 +29,6 @@ func template(t tb, source string) rules.Template {
 	}
 	return c
 }
+
+// appendLine appends an event as a line of a file of events.
+func appendLine(dst []byte, ev *event.Event) []byte { return append(appendEvent(dst, ev), '\n') }

@@ -11,23 +11,23 @@ import (
 	"github.com/millrace-run/millrace/event/codec"
 )
 
-// appendLine appends an event as the sink writes it, with the line feed that ends it.
-func appendLine(dst []byte, content string, ev *event.Event) []byte {
-	switch content {
-	case contentData:
-		dst = appendData(dst, ev)
-	case contentRaw:
-		dst = append(dst, ev.Data...)
-	default:
-		dst = codec.EncodeJSON(dst, ev)
+// appendEvent appends an event as a structured CloudEvent on one line.
+func appendEvent(dst []byte, ev *event.Event) []byte { return codec.EncodeJSON(dst, ev) }
+
+// appendText appends the data as it is. Only JSON with line breaks between its tokens loses them: any other data keeps its own.
+func appendText(dst []byte, ev *event.Event) []byte {
+	if bytes.IndexByte(ev.Data, '\n') >= 0 && ev.IsJSON() {
+		if line := bytes.NewBuffer(dst); codec.HasJSON(ev) && json.Compact(line, ev.Data) == nil {
+			return line.Bytes()
+		}
 	}
-	return append(dst, '\n')
+	return append(dst, ev.Data...)
 }
 
-// appendData appends the data as one JSON value without a line feed in it: without the space between its tokens if it is JSON by
+// appendValue appends the data as one JSON value without a line feed in it: without the space between its tokens if it is JSON by
 // its content type, or has none, and the bytes agree; as a string if it is other text; else as a string of base64. An event
 // without data is null.
-func appendData(dst []byte, ev *event.Event) []byte {
+func appendValue(dst []byte, ev *event.Event) []byte {
 	switch {
 	case ev.Data == nil:
 		return append(dst, "null"...)

@@ -23,6 +23,8 @@ type disk struct {
 	steps int
 	trace []string
 	dead  bool // a crash has begun: nothing works any more
+	// gone are inodes of files that were removed for good: the next ones get them again, as in most file systems.
+	gone []uint64
 }
 
 // fault is what goes wrong at a step.
@@ -46,7 +48,11 @@ type node struct {
 	durable []byte
 	names   map[string]*node
 	kept    map[string]*node // names that were synced
+	renamed []renaming       // since then
 }
+
+// renaming is a change of two names in one folder, which a loss of power leaves done or not done.
+type renaming struct{ from, to string }
 
 func newDisk() *disk {
 	d := &disk{}
@@ -57,6 +63,9 @@ func newDisk() *disk {
 func (d *disk) newNode(folder bool) *node {
 	d.inode++
 	n := &node{inode: d.inode, folder: folder}
+	if last := len(d.gone) - 1; last >= 0 && !folder {
+		n.inode, d.gone = d.gone[last], d.gone[:last]
+	}
 	if folder {
 		n.names, n.kept = map[string]*node{}, map[string]*node{}
 	}
@@ -94,12 +103,25 @@ func (n *node) lose(r *rand.Rand) {
 		n.loseBytes(r)
 		return
 	}
-	names := maps.Clone(n.kept)
+	names, sure := maps.Clone(n.kept), map[string]bool{}
+	for _, pair := range n.renamed {
+		sure[pair.from], sure[pair.to] = true, true
+		if r != nil && names[pair.from] != nil && r.IntN(2) == 0 {
+			names[pair.to] = names[pair.from]
+			delete(names, pair.from)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(n.names)) {
-		if _, ok := names[name]; !ok && r != nil && r.IntN(2) == 0 {
+		if !sure[name] && names[name] != n.names[name] && r != nil && r.IntN(2) == 0 {
 			names[name] = n.names[name]
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(n.kept)) {
+		if !sure[name] && n.names[name] == nil && r != nil && r.IntN(2) == 0 {
+			delete(names, name)
+		}
+	}
+	n.renamed = nil
 	n.names, n.kept = names, maps.Clone(names)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		names[name].lose(r)
@@ -164,8 +186,8 @@ func (d *disk) put(name, content string) {
 	n.data, n.durable, n.dirty = []byte(content), []byte(content), make([]bool, len(content))
 }
 
-// remove takes a name away, durably; move gives the file another one.
-func (d *disk) remove(name string) *node {
+// take takes a name away, durably; move gives the file another one.
+func (d *disk) take(name string) *node {
 	parent, err := d.find(path.Dir(name))
 	if err != nil {
 		return nil
@@ -178,7 +200,7 @@ func (d *disk) remove(name string) *node {
 
 func (d *disk) move(from, to string) {
 	parent, err := d.find(path.Dir(to))
-	n := d.remove(from)
+	n := d.take(from)
 	if err != nil || n == nil {
 		panic(fmt.Sprint("cannot move ", from))
 	}
@@ -275,7 +297,53 @@ func (v *view) syncFolder(name string) error {
 	if findErr != nil {
 		return findErr
 	}
-	n.kept = maps.Clone(n.names)
+	for _, lost := range n.kept {
+		if !lost.folder && !slices.Contains(slices.Collect(maps.Values(n.names)), lost) {
+			v.gone = append(v.gone, lost.inode)
+		}
+	}
+	n.kept, n.renamed = maps.Clone(n.names), nil
+	return err
+}
+
+// remove and rename change names in one step; both folders have to be synced before that is sure to last.
+func (v *view) remove(name string) error {
+	if v.dead {
+		return errCrash
+	}
+	if _, err := v.find(name); err != nil {
+		return err
+	}
+	happens, err := v.step("remove " + name)
+	if happens {
+		parent, _ := v.find(path.Dir(name))
+		delete(parent.names, path.Base(name))
+	}
+	return err
+}
+
+func (v *view) rename(from, to string) error {
+	if v.dead {
+		return errCrash
+	}
+	n, err := v.find(from)
+	if err != nil {
+		return err
+	}
+	if _, err := v.find(to); err == nil {
+		panic("a rename takes the place of " + to)
+	}
+	happens, err := v.step("rename " + from)
+	if happens {
+		old, _ := v.find(path.Dir(from))
+		delete(old.names, path.Base(from))
+		parent, _ := v.find(path.Dir(to))
+		parent.names[path.Base(to)] = n
+		if parent != old {
+			panic("a rename leads into another folder")
+		}
+		parent.renamed = append(parent.renamed, renaming{path.Base(from), path.Base(to)})
+	}
 	return err
 }
 

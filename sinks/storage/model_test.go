@@ -29,12 +29,16 @@ type world struct {
 	lines  map[string][]string
 	before map[string]string // what stood in files that are not the sink's
 	size   int               // of a batch
+
+	after  fault         // of the process after the next crash
+	config func(*Config) // nil for a sink that closes no file
+	clock  *dial
 }
 
 func newWorld(t tb, path rules.Template, size int) *world {
 	return &world{
-		t: t, disk: newDisk(), limits: usual, path: path, state: map[string][]byte{}, lines: map[string][]string{},
-		before: map[string]string{}, size: size,
+		t: t, disk: newDisk(), path: path, state: map[string][]byte{}, lines: map[string][]string{},
+		before: map[string]string{}, size: size, clock: newDial(),
 	}
 }
 
@@ -102,12 +106,18 @@ func (w *world) apply(changes event.Changes) {
 func (w *world) open() error {
 	c := Defaults()
 	c.Path = w.path
+	if w.config != nil {
+		w.config(&c)
+	}
 	if w.sink == nil {
-		s, err := New(c)
+		s, err := New(c, Clock(w.clock))
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		s.mount, s.limits = w.disk.mount, w.limits
+		s.mount, s.inline, s.keeper.packer = w.disk.mount, true, wrap
+		if w.limits != (limits{}) {
+			s.limits = w.limits
+		}
 		w.sink = s
 	}
 	err := w.sink.Open(w.t.Context(), maps.Clone(w.state), w.save)
@@ -130,10 +140,16 @@ func (w *world) deliver() error {
 		w.apply(out.Changes)
 		w.settle(batch, out.Verdicts)
 	}
-	if err == nil || errors.Is(err, errCrash) {
+	if errors.Is(err, errCrash) {
 		return err
 	}
-	return w.open()
+	if err != nil || w.config != nil && slices.ContainsFunc(out.Verdicts, func(v error) bool { return v != nil }) {
+		err = w.open()
+	}
+	if err == nil && w.config != nil {
+		err = w.keep()
+	}
+	return err
 }
 
 func (w *world) settle(batch []event.Delivery, verdicts []error) {
@@ -147,7 +163,7 @@ func (w *world) settle(batch []event.Delivery, verdicts []error) {
 			continue
 		}
 		name := fileOf(d.Event)
-		w.lines[name] = append(w.lines[name], string(appendLine(nil, contentEvent, d.Event)))
+		w.lines[name] = append(w.lines[name], w.recordOf(d.Event))
 	}
 	w.owed = append(left, w.owed[len(batch):]...)
 }
@@ -167,6 +183,10 @@ func (w *world) want() map[string]string {
 // check compares files and model. Behind an Open there may be empty files that no settled event is in yet.
 func (w *world) check(when string) {
 	w.t.Helper()
+	if w.config != nil {
+		w.checkClosed(when)
+		return
+	}
 	got, want := w.disk.files(), w.want()
 	for name, content := range got {
 		if content == "" && want[name] == "" {
@@ -206,13 +226,23 @@ func (w *world) finish(power bool, r *rand.Rand) {
 			w.t.Fatal("no progress")
 		}
 		if err := w.deliver(); errors.Is(err, errCrash) {
-			if err := w.reboot(power, r, fault{}); err != nil {
+			if err := w.reboot(power, r, w.then()); err != nil && !errors.Is(err, errCrash) {
 				w.t.Fatal(err)
 			}
 		} else if err != nil {
 			w.t.Fatal(err)
 		}
 	}
+	if w.config != nil {
+		w.closeAll(power, r)
+	}
+}
+
+// then is the fault of the next process, which has one at most.
+func (w *world) then() fault {
+	f := w.after
+	w.after = fault{}
+	return f
 }
 
 // scenarios are deliveries whose every step is made to fail.
@@ -256,7 +286,7 @@ func TestEveryStep(t *testing.T) {
 			t.Logf("%d steps", steps)
 			for n := 1; n <= steps; n++ {
 				for _, applied := range []bool{false, true} {
-					everyFault(start, n, applied)
+					everyFault(start, n, applied, allFaults)
 				}
 			}
 		})
@@ -274,9 +304,19 @@ func (w *world) prepare(build func(*world)) {
 	w.disk.steps, w.disk.trace = 0, nil
 }
 
-func everyFault(start func() *world, n int, applied bool) {
-	for _, err := range []error{syscall.EIO, syscall.ENOSPC} {
-		for _, times := range []int{1, 2, 9} { // once, with the cut that follows it, and for a while
+// faults are the ways in which a step fails: by each error for so many steps, and by crashes, with power lost in various ways.
+type faults struct {
+	errs  []error
+	times []int
+	seeds uint64
+}
+
+// allFaults fail once, with the cut that follows, and for a while.
+var allFaults = faults{errs: []error{syscall.EIO, syscall.ENOSPC}, times: []int{1, 2, 9}, seeds: 6}
+
+func everyFault(start func() *world, n int, applied bool, all faults) {
+	for _, err := range all.errs {
+		for _, times := range all.times {
 			w := start()
 			w.disk.fault = fault{at: n, times: times, applied: applied, err: err}
 			w.finish(false, nil)
@@ -287,7 +327,7 @@ func everyFault(start func() *world, n int, applied bool) {
 			}
 		}
 	}
-	for seed := range uint64(6) {
+	for seed := range all.seeds {
 		power, r := seed > 0, (*rand.Rand)(nil)
 		if seed > 1 {
 			r = rand.New(rand.NewPCG(seed, uint64(n)))
@@ -296,6 +336,11 @@ func everyFault(start func() *world, n int, applied bool) {
 		w.disk.fault = fault{at: n, crash: true, applied: applied}
 		w.finish(power, r)
 		w.check(fmt.Sprintf("step %d crashes (applied %v, seed %d)", n, applied, seed))
+		if err := w.reboot(true, nil, fault{}); err != nil {
+			w.t.Fatal(err)
+		}
+		w.finish(true, nil)
+		w.check(fmt.Sprintf("the power goes after step %d crashed (applied %v, seed %d)", n, applied, seed))
 	}
 }
 

@@ -104,30 +104,3 @@ func TestNumbered(t *testing.T) {
 		}
 	}
 }
-
-func TestLine(t *testing.T) {
-	for _, c := range []struct{ content, contentType, data, want string }{
-		{"raw", "application/json", "{ \"a\": 1 }", "{ \"a\": 1 }"},
-		{"raw", "", "", ""},
-		{"data", "application/json", "{ \"a\":\r\n 1.0, \"b\": \"x y\" }", `{"a":1.0,"b":"x y"}`},
-		{"data", "", "[1, 2]", `[1,2]`},
-		{"data", "application/json", "<a>&\u2028", `"PGE+JuKAqA=="`},
-		{"data", "application/json", `"<a>&"`, `"<a>&"`},
-		{"data", "text/plain", "a\n\"b\"", `"a\n\"b\""`},
-		{"data", "text/plain", "\xff", `"/w=="`},
-		{"data", "application/octet-stream", "abc", `"YWJj"`},
-		{"event", "application/json", "{\n\"a\":1}",
-			`{"specversion":"1.0","id":"1","source":"/s","type":"t","datacontenttype":"application/json","data":{"a":1}}`},
-	} {
-		ev := &event.Event{ID: "1", Source: "/s", Type: "t", DataContentType: c.contentType, Data: []byte(c.data)}
-		got := string(appendLine(nil, c.content, ev))
-		if got != c.want+"\n" {
-			t.Errorf("%s of %q: %q, want %q", c.content, c.data, got, c.want)
-		}
-	}
-	for content, want := range map[string]string{"raw": "\n", "data": "null\n"} {
-		if got := string(appendLine(nil, content, &event.Event{})); got != want {
-			t.Errorf("%s without data: %q", content, got)
-		}
-	}
-}

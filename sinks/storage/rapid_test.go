@@ -68,7 +68,7 @@ func TestInterference(t *testing.T) {
 				w.owe(fmt.Sprintf("f%d.ndjson", n))
 			}
 			for _, d := range w.owed {
-				want[string(appendLine(nil, contentEvent, d.Event))]++
+				want[string(appendLine(nil, d.Event))]++
 			}
 			w.finish(false, nil)
 			w.interfere(rt, i, want)
@@ -104,13 +104,13 @@ func (w *world) interfere(rt *rapid.T, i int, want map[string]int) {
 		w.disk.move(name, fmt.Sprintf("old-%d", i))
 		w.disk.put(name, rapid.SampledFrom([]string{"", "another\n"}).Draw(rt, "instead"))
 	case 2:
-		w.disk.remove(name)
+		w.disk.take(name)
 		destroyed()
 	case 3:
 		w.disk.put(name, "")
 		destroyed()
 	case 4:
-		w.disk.remove(name)
+		w.disk.take(name)
 		destroyed()
 		w.disk.put(name, strings.Repeat("#", rapid.IntRange(0, 2000).Draw(rt, "size"))+"\n")
 		if !slices.ContainsFunc(w.sink.opened, func(e *entry) bool { return e.Ino == n.inode }) {

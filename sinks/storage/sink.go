@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/millrace-run/millrace/event"
@@ -22,54 +24,106 @@ type limits struct {
 	keep  int // files that stay when some are forgotten
 }
 
-var usual = limits{open: 256, known: 1024, keep: 768}
+// maxOpen leaves two of 256 descriptors to the keeper.
+const maxOpen = 254
 
-// Sink appends events to files. Open, Deliver and Close must not be called at the same time.
+// Sink appends events to files. Open, Deliver, Tend, Due and Close must not be called at the same time.
 type Sink struct {
-	place   place
-	content string
-	log     *slog.Logger
-	mount   mounter
-	limits  limits
-	save    func(context.Context, event.Changes) error // nil before the first Open
-	volume  volume                                     // nil while the root is not open
-	files   map[string]*entry                          // by path relative to the root
-	opened  []*entry                                   // those that are open
-	turn    uint64                                     // counts groups of files that are worked on together
-	room    []byte                                     // memory for the lines of the next batch's first file
+	place  place
+	form   form
+	log    *slog.Logger
+	clock  event.Clock
+	mount  mounter
+	limits limits
+	keeper *keeper
+	inline bool                                       // tests call the keeper themselves
+	save   func(context.Context, event.Changes) error // nil before the first Open
+	volume volume                                     // nil while the root is not open
+	files  map[string]*entry                          // by path relative to the root
+	opened []*entry                                   // those that are open
+	turn   uint64                                     // counts groups of files that are worked on together
+	room   [][]byte                                   // memory for the lines of the next batch
+	rotation
 }
 
 // Open takes the committed state and cuts every file back to its settled length. A file that cannot be cut now is cut before
 // its next write, so that one bad file does not stop the others; Open fails only if the state cannot be read or saved, or when
-// ctx ends. save is kept until the next Open.
+// ctx ends. save is kept until the next Open. Packing what was closed goes on beside the deliveries until Close, or until ctx ends.
 func (s *Sink) Open(ctx context.Context, state map[string][]byte, save func(context.Context, event.Changes) error) error {
 	s.detach()
+	s.keeper.open(save)
 	s.save, s.files = nil, map[string]*entry{}
+	s.moving, s.rides, s.due, s.mixed, s.doubt = nil, event.Changes{}, 0, false, nil
 	outside := map[string]mark{}
 	for _, key := range slices.Sorted(maps.Keys(state)) {
-		m, err := decodeMark(state[key])
-		if err != nil {
+		if err := s.remember(key, state[key], outside); err != nil {
 			return fmt.Errorf("the state of %s cannot be read: %w", key, err)
-		}
-		if name, err := filepath.Rel(s.place.root, key); err == nil && filepath.IsLocal(name) {
-			s.files[name] = newEntry(name, m)
-			s.files[name].dirty = true
-		} else {
-			outside[key] = m
 		}
 	}
 	if err := s.recoverFiles(ctx); err != nil {
 		return err
 	}
+	s.save = save
+	s.finishMoves(ctx)
 	if err := s.release(ctx, outside, save); err != nil {
+		s.save = nil
 		return err
 	}
-	s.save = save
+	if !s.inline && (s.closes || len(s.moving) > 0 || len(s.keeper.sorted()) > 0) {
+		s.keeper.start(ctx)
+	}
 	return nil
 }
 
-// Close closes all files. What was answered stays answered; the sink can be opened again.
+// remember takes up one value of the state.
+func (s *Sink) remember(key string, value []byte, outside map[string]mark) error {
+	if isClosedKey(key) {
+		return s.rememberClosed(key, value)
+	}
+	if key == lastKey {
+		last, err := strconv.ParseInt(string(value), 10, 64)
+		s.lastClosed = max(s.lastClosed, last)
+		return err
+	}
+	m, err := decodeMark(value)
+	if err != nil {
+		return err
+	}
+	name, err := filepath.Rel(s.place.root, key)
+	if err != nil || !filepath.IsLocal(name) {
+		outside[key] = m
+		return nil
+	}
+	e := newEntry(name, m)
+	e.dirty = true
+	s.files[name] = e
+	s.mixed = s.mixed || s.strange(e)
+	if at := s.dueOf(e); at < math.MaxInt64 {
+		s.expect(max(at, 1))
+	}
+	return nil
+}
+
+func (s *Sink) rememberClosed(key string, value []byte) error {
+	c, err := decodeClosed(value)
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.keeper.has(key): // what it knows is newer than the state
+	case c.From != "":
+		s.moving = append(s.moving, c)
+	default:
+		c.resting.Store(!c.pending())
+		s.keeper.add(c)
+	}
+	return nil
+}
+
+// Close closes all files and ends what goes on beside the deliveries. What was answered stays answered; the sink can be opened
+// again.
 func (s *Sink) Close() error {
+	s.keeper.close()
 	s.detach()
 	s.save = nil
 	return nil
@@ -142,6 +196,12 @@ func (s *Sink) cutOutside(key string, m mark) error {
 	_, err = e.examine(v)
 	if e.lost != "" {
 		s.log.Warn("a file of an earlier path is left alone", "path", key, "err", e.lost)
+		s.keeper.counts.left.Add(1)
+	}
+	if end := endOf(m.Form); end != "" && err == nil && e.file != nil && e.Length > 0 {
+		if _, err = e.file.WriteAt([]byte(end), e.Length); err == nil {
+			err = e.file.Sync()
+		}
 	}
 	e.shut()
 	return errors.Join(err, v.close())
@@ -163,7 +223,12 @@ func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settli
 	out := event.Settling{Verdicts: make([]error, len(batch)), Changes: event.Changes{}}
 	groups := s.divide(batch, out.Verdicts)
 	defer s.keepRoom(groups)
-	if err := s.attach(); err != nil {
+	err := s.attach()
+	if err == nil {
+		s.closeRipe(ctx, groups)
+		err = s.doubt
+	}
+	if err != nil {
 		for _, g := range groups {
 			g.err = event.Unavailable(err)
 		}
@@ -179,40 +244,95 @@ func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settli
 	}
 	if len(out.Changes) > 0 {
 		s.forget(out.Changes)
+		maps.Copy(out.Changes, s.rides)
+		clear(s.rides)
 	}
 	return out
 }
 
 // divide sorts the batch by file, in the order in which files first appear.
 func (s *Sink) divide(batch []event.Delivery, verdicts []error) []*group {
-	var groups []*group
-	byPath := map[string]*group{}
-	for i, d := range batch {
-		name, err := s.place.of(d.Event)
+	d := division{sink: s, size: len(batch), byText: map[string]*group{}, byPath: map[string]*group{}}
+	for i := range batch {
+		g, err := d.groupOf(batch[i].Event)
+		if err == nil {
+			g.lines, err = s.form.append(g.lines, batch[i].Event)
+		}
 		if err != nil {
 			verdicts[i] = event.Permanent(err)
 			continue
 		}
-		g := byPath[name]
-		if g == nil {
-			g = &group{path: name, lines: s.room[:0]}
-			s.room = nil
-			byPath[name] = g
-			groups = append(groups, g)
-		}
 		g.members = append(g.members, i)
-		g.lines = appendLine(g.lines, s.content, d.Event)
 	}
-	return groups
+	return slices.DeleteFunc(d.groups, func(g *group) bool { return len(g.members) == 0 })
+}
+
+// division finds the group of an event. Most follow another of the same file.
+type division struct {
+	sink   *Sink
+	size   int // of the batch
+	groups []*group
+	text   string // of the last event
+	last   *group
+	byText map[string]*group // by rendered template
+	byPath map[string]*group
+}
+
+func (d *division) groupOf(ev *event.Event) (*group, error) {
+	text, err := d.sink.place.render(ev)
+	if err != nil {
+		return nil, err
+	}
+	if d.last != nil && text == d.text {
+		return d.last, nil
+	}
+	g := d.byText[text]
+	if g == nil {
+		name, err := d.sink.place.name(text)
+		if err != nil {
+			return nil, err
+		}
+		g = d.named(name)
+		d.byText[text] = g
+	}
+	d.text, d.last = text, g
+	return g, nil
+}
+
+func (d *division) named(name string) *group {
+	g := d.byPath[name]
+	if g == nil {
+		g = &group{path: name, lines: d.sink.takeRoom()}
+		if len(d.groups) == 0 {
+			g.members = make([]int, 0, d.size)
+		}
+		d.byPath[name] = g
+		d.groups = append(d.groups, g)
+	}
+	return g
 }
 
 // maxRoom bounds the memory that is kept between batches: about what a batch has at most.
 const maxRoom = 2 << 20
 
-// keepRoom keeps the memory of the first file's lines for the next batch. Nobody holds on to lines once they are written.
+// takeRoom returns memory for the lines of a file.
+func (s *Sink) takeRoom() []byte {
+	if len(s.room) == 0 {
+		return nil
+	}
+	room := s.room[len(s.room)-1]
+	s.room = s.room[:len(s.room)-1]
+	return room[:0]
+}
+
+// keepRoom keeps the memory of the lines for the next batch. Nobody holds on to lines once they are written.
 func (s *Sink) keepRoom(groups []*group) {
-	if len(groups) > 0 && cap(groups[0].lines) <= maxRoom {
-		s.room = groups[0].lines
+	s.room = s.room[:0]
+	size := 0
+	for _, g := range slices.Backward(groups) {
+		if size += cap(g.lines); size <= maxRoom {
+			s.room = append(s.room, g.lines)
+		}
 	}
 }
 
@@ -272,12 +392,13 @@ func (s *Sink) commit(ctx context.Context, groups []*group, begun map[string]*en
 	if len(begun) == 0 {
 		return
 	}
-	changes := event.Changes{}
+	changes := maps.Clone(s.rides)
 	for name, e := range begun {
 		changes[s.absolute(name)] = e.encode()
 	}
 	err := s.save(ctx, changes)
 	if err == nil {
+		clear(s.rides)
 		maps.Copy(s.files, begun)
 		return
 	}
@@ -294,8 +415,9 @@ func (s *Sink) commit(ctx context.Context, groups []*group, begun map[string]*en
 // extend writes lines behind the settled length and syncs them. If anything fails the file is cut back at once, or else before
 // its next write.
 func (s *Sink) extend(e *entry, lines []byte) error {
-	if e.torn() {
-		lines = slices.Concat([]byte("\n"), lines)
+	lines = s.form.place(lines, e.tail)
+	if e.Length == 0 {
+		e.Form = s.form.id
 	}
 	e.dirty = true
 	_, err := e.file.WriteAt(lines, e.Length)
@@ -311,6 +433,12 @@ func (s *Sink) extend(e *entry, lines []byte) error {
 	}
 	e.dirty = false
 	e.grew(lines)
+	if s.closes {
+		e.Wrote = s.now()
+		if at := s.dueOf(e); at < math.MaxInt64 {
+			s.expect(max(at, 1))
+		}
+	}
 	return nil
 }
 
@@ -323,21 +451,28 @@ func (s *Sink) inPlace(e *entry) error {
 	return err
 }
 
-// forget drops from the state what was not used for long. The lines of such a file are settled and synced, and the next answer
-// that reaches the state comes after the one that settled them; when the path is used again, the file is taken for somebody
-// else's and continued behind its end. A file that does not stand at its own path is kept, for its path's file must stay alone.
+// forget drops from the state what was not used for long, or has it closed if files are closed at all. The lines of such a file
+// are settled and synced, and the next answer that reaches the state comes after the one that settled them; when the path is used
+// again, the file is taken for somebody else's and continued behind its end. A file that does not stand at its own path is kept
+// unless it is closed, for its path's file must stay alone.
 func (s *Sink) forget(changes event.Changes) {
 	if len(s.files) <= s.limits.known {
 		return
 	}
 	var idle []*entry
 	for _, e := range s.files {
-		if _, used := changes[s.absolute(e.path)]; !used && e.file == nil && !e.dirty && e.lost == "" && e.at == e.path {
+		if _, used := changes[s.absolute(e.path)]; !used && !e.dirty && e.lost == "" && (e.at == e.path || s.closes) {
 			idle = append(idle, e)
 		}
 	}
-	slices.SortFunc(idle, func(a, b *entry) int { return cmp.Compare(a.used, b.used) })
+	slices.SortFunc(idle, func(a, b *entry) int { return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.path, b.path)) })
 	for _, e := range idle[:min(len(idle), len(s.files)-s.limits.keep)] {
+		if s.closes && e.Length > 0 {
+			e.early = true
+			s.expect(1)
+			continue
+		}
+		s.shut(e)
 		changes[s.absolute(e.path)] = nil
 		delete(s.files, e.path)
 	}
@@ -350,6 +485,7 @@ func (s *Sink) report(e *entry, grown bool) {
 		s.log.Warn("somebody added to a file, it is continued behind that", "path", s.absolute(e.at))
 		return
 	}
+	s.keeper.counts.left.Add(1)
 	s.log.Warn("a file is left alone, a new one is begun", "path", s.absolute(e.at), "err", e.lost)
 }
 

@@ -18,6 +18,9 @@ type volume interface {
 	create(name string) (file, error)
 	stat(name string) (info, error)
 	mkdir(name string) error
+	// rename gives a file another name below the folder. Whoever asks has seen that the name is free.
+	rename(from, to string) error
+	remove(name string) error
 	// syncFolder makes the names in a folder durable.
 	syncFolder(name string) error
 	// attached says whether the folder's path still leads to this folder.
@@ -129,6 +132,9 @@ func (v folder) stat(name string) (info, error) {
 	}
 	return infoOf(i), nil
 }
+
+func (v folder) rename(from, to string) error { return v.root.Rename(from, to) }
+func (v folder) remove(name string) error     { return v.root.Remove(name) }
 
 func (v folder) mkdir(name string) error { return v.root.Mkdir(name, folderMode) }
 
