@@ -22,6 +22,7 @@ stress: tools ## Watermill's suite for Pub/Subs ten times at once, with the race
 
 torture: tools ## the long torture, then random programs of file actions against the tail until interrupted; a failure prints how to repeat it
 	MILLRACE_TORTURE=long go test -count=1 -timeout=60m ./torture
+	MILLRACE_TORTURE=long go test -count=1 -run=TestUrgent -v ./router
 	@while seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') && echo "file actions, seed $$seed" && \
 	  go test ./sources/tail -run='^TestPrograms$$' -count=1 -timeout=0 -rapid.checks=2000 -rapid.seed=$$seed; do :; done; exit 1
 

@@ -18,6 +18,7 @@ type eventLog struct {
 	err    func() error        // why; nil while it has not failed
 	space  func() outbox.Space // nil: it has no file
 	memory *engine.Engine      // nil: it has a file
+	topics func() []string     // that ever had an event
 	data   string              // where the events are, for people
 }
 
@@ -39,7 +40,9 @@ func openOutbox(ctx context.Context, plan *Plan, logger *slog.Logger) (*eventLog
 	if err != nil {
 		return nil, err
 	}
-	return &eventLog{statusLog: o, close: o.Close, failed: o.Failed(), err: o.Err, space: o.Space, data: s.Path}, nil
+	return &eventLog{
+		statusLog: o, close: o.Close, failed: o.Failed(), err: o.Err, space: o.Space, topics: o.Topics, data: s.Path,
+	}, nil
 }
 
 func openMemory(o engine.Options) (*eventLog, error) {
@@ -48,6 +51,7 @@ func openMemory(o engine.Options) (*eventLog, error) {
 		return nil, err
 	}
 	return &eventLog{
-		statusLog: e, close: e.Close, err: func() error { return nil }, memory: e, data: "in memory only; what is pending at the end is lost",
+		statusLog: e, close: e.Close, err: func() error { return nil }, memory: e,
+		topics: func() []string { return nil }, data: "in memory only; what is pending at the end is lost",
 	}, nil
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/millrace-run/millrace/console"
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/event/codec"
+	"github.com/millrace-run/millrace/router"
 )
 
 // Place is where an event is stored, and what became of it there; see console.
@@ -61,9 +61,9 @@ func (l letters) Events(ctx context.Context, id string, limit int) ([]Place, err
 	return places, nil
 }
 
-// place turns what a log says into what people see. A topic is named after its pipeline, a subscription after its pipeline and sink.
+// place turns what a log says into what people see. A topic is named after its pipeline and the priority of its events.
 func place(l *event.Located, standings []event.Standing) Place {
-	pipeline, _, _ := strings.Cut(l.Topic, "/")
+	pipeline, _ := router.ParseTopic(l.Topic)
 	bare := l.Record.Event
 	bare.Data = nil
 	p := Place{
@@ -82,7 +82,7 @@ var deliveryStates = map[event.StandingState]string{
 }
 
 func deliveryOf(s *event.Standing) console.Delivery {
-	_, sink, _ := strings.Cut(s.Subscription, "/")
+	_, _, sink := router.ParseSubscription(s.Subscription)
 	d := console.Delivery{Sink: sink, State: deliveryStates[s.State], Receipts: make([]console.Receipt, len(s.Receipts))}
 	if x := s.Exception; x != nil {
 		d.Attempts, d.Reason, d.Status, d.LastError = x.Attempts, string(x.Reason), x.Status, x.Error

@@ -55,7 +55,7 @@ func openFlows(ctx context.Context, plan *Plan, logger *slog.Logger) (all flows,
 		}
 	}()
 	add := func(own *Plan, log *eventLog) {
-		options := router.Options{Logger: logger, Pipelines: len(plan.Pipelines)}
+		options := router.Options{Logger: logger, Pipelines: len(plan.Pipelines), Priorities: router.Prioritized(log.topics())}
 		all = append(all, &flow{log, own, router.New(own, log, options)})
 	}
 	if own := part(plan, false); len(own.Pipelines) > 0 {
@@ -203,7 +203,9 @@ func (all flows) lost() map[string]engine.Held {
 			continue
 		}
 		for topic, held := range f.memory.Held() {
-			lost[topic] = held
+			pipeline, _ := router.ParseTopic(topic)
+			sum := lost[pipeline]
+			lost[pipeline] = engine.Held{Events: sum.Events + held.Events, Dead: sum.Dead + held.Dead}
 		}
 	}
 	return lost

@@ -99,7 +99,7 @@ func (f *flow) own(names []string) (own []string) {
 		}
 	}
 	for _, name := range names {
-		if mine[name] {
+		if pipeline, _, sink := router.ParseSubscription(name); mine[router.SubscriptionName(pipeline, sink)] {
 			own = append(own, name)
 		}
 	}

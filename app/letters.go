@@ -66,9 +66,9 @@ func (l letters) DeadLetters(ctx context.Context, q Query) ([]DeadLetter, error)
 // durable says whether the dead letter with this id survives the process.
 func (l letters) durable(id int64) bool { return l.plan.Outbox.Memory == nil && id <= memoryLetters }
 
-// describe turns a row of the log into what people see. A subscription is named after its pipeline and its sink.
+// describe turns a row of the log into what people see. A subscription is named after its pipeline, the priority and its sink.
 func describe(d *event.DeadLetter, whole bool) DeadLetter {
-	pipeline, sink, _ := strings.Cut(d.Subscription, "/")
+	pipeline, _, sink := router.ParseSubscription(d.Subscription)
 	x := &d.Exception
 	out := DeadLetter{
 		ID: d.ID, EventID: d.Record.Event.ID, Pipeline: pipeline, Sink: sink, Stage: x.Stage,
@@ -100,6 +100,9 @@ func reasons(q Query) []event.Reason {
 // Redrive hands dead letters to the subscriptions that the plan has: one whose sink is gone has nobody to take it, and stays.
 func (l letters) Redrive(ctx context.Context, q Query) (int, error) {
 	subscriptions, err := l.subscriptions(q)
+	if err == nil {
+		subscriptions, err = l.ofAllPriorities(ctx, subscriptions)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -130,7 +133,7 @@ func (l letters) everNamed(ctx context.Context, q Query) ([]string, error) {
 	}
 	var selected []string
 	for _, s := range all {
-		pipeline, sink, _ := strings.Cut(s.Name, "/")
+		pipeline, _, sink := router.ParseSubscription(s.Name)
 		if (q.Pipeline == "" || q.Pipeline == pipeline) && (q.Sink == "" || q.Sink == sink) {
 			selected = append(selected, s.Name)
 		}
@@ -141,7 +144,19 @@ func (l letters) everNamed(ctx context.Context, q Query) ([]string, error) {
 	return l.subscriptions(q)
 }
 
-// subscriptions are those of the plan that q selects. None is an error that says what there is.
+// ofAllPriorities adds the subscriptions to other priorities that the log has for these.
+func (l letters) ofAllPriorities(ctx context.Context, names []string) ([]string, error) {
+	all, err := l.log.Status(ctx)
+	for _, s := range all {
+		pipeline, priority, sink := router.ParseSubscription(s.Name)
+		if priority != router.DefaultPriority && slices.Contains(names, router.SubscriptionName(pipeline, sink)) {
+			names = append(names, s.Name)
+		}
+	}
+	return names, err
+}
+
+// subscriptions are those of the plan that q selects, of the default priority. None is an error that says what there is.
 func (l letters) subscriptions(q Query) ([]string, error) {
 	var selected, all []string
 	for _, p := range l.plan.Pipelines {

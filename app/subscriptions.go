@@ -32,10 +32,21 @@ func (i *instance) Subscriptions(ctx context.Context) ([]Subscription, error) {
 		}
 		all = append(all, some...)
 	}
-	slices.SortStableFunc(all, func(a, b Subscription) int {
-		return cmp.Or(strings.Compare(a.Pipeline, b.Pipeline), strings.Compare(a.Sink, b.Sink))
-	})
+	sortSubscriptions(all)
 	return all, nil
+}
+
+// sortSubscriptions sorts by name, of several priorities the highest first.
+func sortSubscriptions(all []Subscription) {
+	level := func(s *Subscription) int {
+		if s.Priority == nil {
+			return router.DefaultPriority
+		}
+		return *s.Priority
+	}
+	slices.SortStableFunc(all, func(a, b Subscription) int {
+		return cmp.Or(strings.Compare(a.Pipeline, b.Pipeline), strings.Compare(a.Sink, b.Sink), cmp.Compare(level(&b), level(&a)))
+	})
 }
 
 // Subscriptions says how the subscriptions stand while nothing runs.
@@ -44,19 +55,28 @@ func (o *Offline) Subscriptions(ctx context.Context) ([]Subscription, error) {
 	for k := range all {
 		all[k].Durable = true // only what is on disk is there without a process
 	}
+	sortSubscriptions(all)
 	return all, err
 }
 
-// standing turns what a log says into what people see. states has those that are not as usual, by their names.
+// standing turns what a log says into what people see: of the priorities, those that ever had an event. states has those that are
+// not as usual, by their names.
 func standing(ctx context.Context, log keptLog, usual string, states map[string]string) ([]Subscription, error) {
 	all, err := log.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
+	prioritized := map[string]bool{}
+	all = slices.DeleteFunc(all, func(s event.SubscriptionStatus) bool {
+		pipeline, priority, _ := router.ParseSubscription(s.Name)
+		unused := priority != router.DefaultPriority && s.Head == 0
+		prioritized[pipeline] = prioritized[pipeline] || priority != router.DefaultPriority && !unused
+		return unused
+	})
 	out := make([]Subscription, len(all))
 	for i := range all {
-		out[i] = stands(&all[i])
-		state, ok := states[all[i].Name]
+		out[i] = stands(&all[i], prioritized)
+		state, ok := states[router.SubscriptionName(out[i].Pipeline, out[i].Sink)]
 		switch {
 		case all[i].Removed:
 			out[i].State = console.StateRemoved
@@ -69,11 +89,14 @@ func standing(ctx context.Context, log keptLog, usual string, states map[string]
 	return out, nil
 }
 
-func stands(s *event.SubscriptionStatus) Subscription {
-	pipeline, sink, _ := strings.Cut(s.Name, "/")
+func stands(s *event.SubscriptionStatus, prioritized map[string]bool) Subscription {
+	pipeline, priority, sink := router.ParseSubscription(s.Name)
 	out := Subscription{
 		Pipeline: pipeline, Sink: sink, Lag: s.Lag, Retrying: s.Retrying, DeadLetters: s.Dead, Attempts: s.Attempts,
 		Pinned: s.Pinned, Cursor: int64(s.Cursor), Head: int64(s.Head),
+	}
+	if prioritized[pipeline] {
+		out.Priority = new(priority)
 	}
 	if !s.Oldest.IsZero() {
 		out.OldestAt = new(s.Oldest.UTC())

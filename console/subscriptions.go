@@ -10,17 +10,18 @@ import (
 // Subscription is how far a sink, or the stages of a pipeline, have come, as people and programs see it.
 type Subscription struct {
 	Pipeline    string     `json:"pipeline"`
-	Sink        string     `json:"sink"`         // empty is the pipeline's own runner, which has the stages
-	State       string     `json:"state"`        // running, down, paused or removed; stopped when no instance runs
-	Lag         int64      `json:"lag"`          // events that were not tried yet, or are being tried
-	Retrying    int64      `json:"retrying"`     // events that wait for another attempt
-	DeadLetters int64      `json:"dead_letters"` // until they are redriven or dropped
-	Attempts    int        `json:"attempts"`     // the most that an event which waits has had
-	OldestAt    *time.Time `json:"oldest_at"`    // when the oldest event that still waits was received, UTC; null: none waits
-	Pinned      int64      `json:"pinned_bytes"` // what it keeps in the outbox from being purged
-	Cursor      int64      `json:"cursor"`       // the offset up to which all is settled
-	Head        int64      `json:"head"`         // the last offset there is for it
-	Durable     bool       `json:"durable"`      // false: what waits is in memory only and lost when the process ends
+	Sink        string     `json:"sink"`               // empty is the pipeline's own runner, which has the stages
+	Priority    *int       `json:"priority,omitempty"` // of its events; absent where the pipeline has had one only
+	State       string     `json:"state"`              // running, down, paused or removed; stopped when no instance runs
+	Lag         int64      `json:"lag"`                // events that were not tried yet, or are being tried
+	Retrying    int64      `json:"retrying"`           // events that wait for another attempt
+	DeadLetters int64      `json:"dead_letters"`       // until they are redriven or dropped
+	Attempts    int        `json:"attempts"`           // the most that an event which waits has had
+	OldestAt    *time.Time `json:"oldest_at"`          // when the oldest event that still waits was received, UTC; null: none waits
+	Pinned      int64      `json:"pinned_bytes"`       // what it keeps in the outbox from being purged
+	Cursor      int64      `json:"cursor"`             // the offset up to which all is settled
+	Head        int64      `json:"head"`               // the last offset there is for it
+	Durable     bool       `json:"durable"`            // false: what waits is in memory only and lost when the process ends
 }
 
 // The states of a subscription.

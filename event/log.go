@@ -2,6 +2,8 @@ package event
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 )
 
@@ -98,11 +100,31 @@ func Settled(n int, verdict error) Settling {
 // Layout names the topics that a log must have and who reads them.
 type Layout struct{ Topics []Topic }
 
+// KeysOf returns what each topic whose keys are another's has as that other one. It is an error when there is no such topic with
+// Dedupe in the layout.
+func (l Layout) KeysOf() (map[string]string, error) {
+	owners := map[string]string{}
+	for _, t := range l.Topics {
+		if t.KeysOf == "" {
+			continue
+		}
+		i := slices.IndexFunc(l.Topics, func(o Topic) bool { return o.Name == t.KeysOf })
+		if i < 0 || l.Topics[i].Dedupe == nil || t.Dedupe != nil {
+			return nil, fmt.Errorf("topic %q cannot have the keys of topic %q", t.Name, t.KeysOf)
+		}
+		owners[t.Name] = t.KeysOf
+	}
+	return owners, nil
+}
+
 // Topic is one ordered stream and its subscriptions. Names are unique within a log.
 type Topic struct {
 	Name          string
 	Subscriptions []string
 	Dedupe        *Dedupe // nil takes every event, and forgets the keys that the log still has of the topic
+	// KeysOf is another topic of the layout whose Dedupe and keys are those of this one too, so that an event of one is a duplicate
+	// of an event of the other; empty: the topic has its own. That one has Dedupe, this one has none.
+	KeysOf string
 }
 
 // Capabilities says what a log can do beyond keeping events and handing them out.

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/millrace-run/millrace/event"
 )
@@ -130,6 +131,20 @@ func (b *Outbox) configured(topics map[string]*topic, changes []func()) {
 	for _, change := range changes {
 		change()
 	}
+}
+
+// Topics returns the names of all topics that ever had an event, those that are no longer named too, in order.
+func (b *Outbox) Topics() []string {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var names []string
+	for name, t := range b.topics {
+		if t.head() > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func (b *Outbox) admitTopic(c *conn, name string) (*topic, error) {

@@ -38,9 +38,10 @@ const (
 // dedupe is what the writer knows of the keys of a topic. Others read the settings only, which do not change.
 type dedupe struct {
 	event.Dedupe
-	set  *event.KeySet
-	rows []keyRow // all that hold keys, oldest first; of the open one the end is in open
-	open openRow
+	owner *topic // whose keys they are; others may share them
+	set   *event.KeySet
+	rows  []keyRow // all that hold keys, oldest first; of the open one the end is in open
+	open  openRow
 	// early is how many keys were forgotten before their time and no commit has told yet.
 	early int
 }
@@ -67,9 +68,8 @@ type keys struct {
 	from   uint64
 }
 
-// keyed is what a commit does to the keys of one topic.
+// keyed is what a commit does to the keys of one topic, and of those that share them.
 type keyed struct {
-	topic  *topic
 	dedupe *dedupe
 	from   uint64 // the first key of this commit
 	open   openRow
@@ -122,7 +122,7 @@ func (p *plan) decide(r *request, clock event.Clock) error {
 		if k.hashes == nil || d == nil { // a Configure that came between may have switched it off
 			continue
 		}
-		change := p.keysOf(r.topics[i], d, clock)
+		change := p.keysOf(d, clock)
 		_, k.from = d.set.Bounds()
 		duplicates, err := d.set.Decide(&r.commit.Appends[i], k.hashes, k.mark, k.sameID)
 		if err != nil {
@@ -143,15 +143,15 @@ func (r *request) undecide(n int) {
 	}
 }
 
-func (p *plan) keysOf(t *topic, d *dedupe, clock event.Clock) *keyed {
+func (p *plan) keysOf(d *dedupe, clock event.Clock) *keyed {
 	for _, k := range p.keyed {
-		if k.topic == t {
+		if k.dedupe == d {
 			return k
 		}
 	}
 	d.set.Tick(clock.Now())
 	_, next := d.set.Bounds()
-	k := &keyed{topic: t, dedupe: d, from: next}
+	k := &keyed{dedupe: d, from: next}
 	p.keyed = append(p.keyed, k)
 	return k
 }
@@ -226,7 +226,7 @@ func (w *writer) applyKeyRow(k *keyed) error {
 	if o.id == k.dedupe.open.id {
 		return w.conn.exec("UPDATE keys SET written = ?, body = ? WHERE id = ?", written, body, o.id)
 	}
-	return w.conn.exec("INSERT INTO keys (id, topic, written, body) VALUES (?, ?, ?, ?)", o.id, k.topic.id, written, body)
+	return w.conn.exec("INSERT INTO keys (id, topic, written, body) VALUES (?, ?, ?, ?)", o.id, k.dedupe.owner.id, written, body)
 }
 
 // sealed is a body with its checksum.
@@ -324,11 +324,15 @@ func (d *decoder) rest(k *event.Key) {
 // topics where it is switched off. The keys of a topic that is no longer named stay on disk for as long as any window may be, so
 // that it can come back.
 func (b *Outbox) configureKeys(c *conn, l event.Layout, topics map[string]*topic) (publish func(), err error) {
+	owners, err := l.KeysOf()
+	if err != nil {
+		return nil, err
+	}
 	now := b.clock.Now()
 	byID := map[int64]*loading{}
 	for _, want := range l.Topics {
 		t := topics[want.Name]
-		byID[t.id] = &loading{topic: t, want: want.Dedupe, now: now}
+		byID[t.id] = &loading{topic: t, want: want.Dedupe, now: now, owner: topics[owners[t.name]]}
 	}
 	last := int64(0)
 	var useless []int64
@@ -360,27 +364,41 @@ func (b *Outbox) configuredKeys(byID map[int64]*loading, last int64) {
 	w := b.writer
 	w.keyRow = max(w.keyRow, last)
 	for _, t := range b.topics {
-		l := byID[t.id]
-		if l == nil || l.want == nil {
+		switch l := byID[t.id]; {
+		case l != nil && l.want != nil:
+			w.doomed = append(w.doomed, l.publish()...)
+		case l == nil || l.owner == nil:
 			t.dedupe.Store(nil)
-			continue
 		}
-		w.doomed = append(w.doomed, l.publish()...)
+	}
+	for _, l := range byID {
+		if l.owner != nil {
+			l.topic.dedupe.Store(l.owner.dedupe.Load())
+		}
 	}
 }
 
 // loading is a topic whose keys are configured.
 type loading struct {
 	topic *topic
+	owner *topic // of the keys, if that is another one
 	want  *event.Dedupe
 	now   time.Time
 	set   *event.KeySet // nil until there is a row
 	rows  []keyRow
 }
 
+// keys are those of the topic's own, as far as they are in memory.
+func (t *topic) keys() *dedupe {
+	if d := t.dedupe.Load(); d != nil && d.owner == t {
+		return d
+	}
+	return nil
+}
+
 // row loads a row, unless the keys of the topic are in memory.
 func (l *loading) row(id, written int64, body []byte) error {
-	if l.topic.dedupe.Load() != nil {
+	if l.topic.keys() != nil {
 		return nil
 	}
 	if l.set == nil {
@@ -398,8 +416,8 @@ func (l *loading) row(id, written int64, body []byte) error {
 
 // publish makes the settings those of the topic, and returns the rows that are no longer needed.
 func (l *loading) publish() (over []int64) {
-	d := &dedupe{Dedupe: *l.want, set: l.set, rows: l.rows}
-	if before := l.topic.dedupe.Load(); before != nil {
+	d := &dedupe{Dedupe: *l.want, owner: l.topic, set: l.set, rows: l.rows}
+	if before := l.topic.keys(); before != nil {
 		d.set, d.rows, d.open, d.early = before.set, before.rows, before.open, before.early
 	}
 	if d.set == nil {

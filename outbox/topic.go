@@ -22,7 +22,7 @@ type topic struct {
 	purged        atomic.Int64           // last offset whose segment has gone
 	freed         atomic.Int64           // total of that segment
 	named         atomic.Bool            // by the last Configure; another takes no events
-	dedupe        atomic.Pointer[dedupe] // nil takes every event
+	dedupe        atomic.Pointer[dedupe] // nil takes every event; that of another topic shares its keys
 	mu            sync.Mutex             // guards subscriptions
 	subscriptions []*subscription
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/millrace-run/millrace/event"
@@ -93,5 +94,31 @@ func TestRingEvicts(t *testing.T) {
 			}
 			o++
 		}
+	}
+}
+
+// A topic is told of once it has had an event, also when it is no longer named, after a restart and when the event is gone.
+func TestTopics(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "o.db")
+	b := opened(t, Options{Path: path})
+	layout := event.Layout{Topics: []event.Topic{{Name: "b"}, {Name: "a"}, {Name: "never"}}}
+	if err := b.Configure(t.Context(), layout); err != nil {
+		t.Fatal(err)
+	}
+	e := []event.Event{{ID: "1", Source: "/s", Type: "t"}}
+	if _, err := b.Commit(t.Context(), event.Commit{Appends: []event.Append{{Topic: "b", Events: e}, {Topic: "a", Events: e}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Configure(t.Context(), event.Layout{Topics: layout.Topics[1:]}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Topics(); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("topics %v", got)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := opened(t, Options{Path: path}).Topics(); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("after a restart: topics %v", got)
 	}
 }

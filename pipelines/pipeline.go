@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/millrace-run/millrace/rules"
 )
 
 func pipelineDefaults() pipelineKeys {
@@ -80,6 +82,9 @@ func (l *loader) pipeline(s *section) *Pipeline {
 	if e, ok := s.node.find("dedupe"); ok {
 		p.Dedupe = l.dedupe(s, e)
 	}
+	if keys.Priority != nil {
+		p.Priority = l.priority(s, keys.Priority)
+	}
 	if e, ok := s.node.find("source"); ok {
 		p.Source = l.source(s, e, p.Delivery)
 	}
@@ -123,6 +128,17 @@ func (l *loader) dedupe(pipeline *section, e entry) *Dedupe {
 			"say what is the same in duplicates and differs in other events, such as data.order")
 	}
 	return &settings
+}
+
+// priority checks an expression that is a single value: what others come to is known when there is an event.
+func (l *loader) priority(pipeline *section, x *rules.Expr) *rules.Expr {
+	text := strings.TrimSpace(x.String())
+	if !isConstant(text) || text == "nil" || len(text) == 1 && text >= "0" && text <= "9" {
+		return x
+	}
+	l.fault(pipeline.node.below("priority"), codeValue, "priority: "+text+" is not a whole number from 0 to 9",
+		"the events with 9 go first; nil is 4")
+	return nil
 }
 
 // isConstant says whether an expression is a single value as it stands: a number, true or false, nil, or a text in quotes.

@@ -64,7 +64,8 @@ type Pipeline struct {
 	Strict      bool // a missing field is an error
 	Delivery    Delivery
 	Unmatched   Unmatched
-	Dedupe      *Dedupe // nil takes every event
+	Dedupe      *Dedupe     // nil takes every event
+	Priority    *rules.Expr // from 0 to 9; nil gives every event 4
 	Tests       []*Test
 }
 

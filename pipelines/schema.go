@@ -19,16 +19,17 @@ type fileKeys struct {
 
 // pipelineKeys are the keys of a pipeline.
 type pipelineKeys struct {
-	Description string    `yaml:"description" doc:"What the pipeline is for, in words."`
-	Source      *node     `yaml:"source,required" doc:"Where events come from: exactly one type."`
-	Stages      *node     `yaml:"stages" doc:"Steps that each event goes through, in order."`
-	Sinks       *node     `yaml:"sinks,required" doc:"Where events go, by name: each sink gets every event that its when or match wants."`
-	Unmatched   Unmatched `yaml:"unmatched,oneof=drop|dead_letter" doc:"What becomes of an event that no sink wants; it is counted. A sink may be named that gets what no other wants."`
-	Store       string    `yaml:"store,oneof=needed|all" doc:"What is stored of a source that can be read again: what its first stages let through, or all."`
-	Dedupe      *node     `yaml:"dedupe" doc:"Leaves out events that came before; an empty map takes the defaults."`
-	Strict      bool      `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
-	Delivery    string    `yaml:"delivery,oneof=at_least_once|at_most_once|exactly_once" doc:"What holds for accepted events: at_least_once keeps them in the outbox; at_most_once in memory only, where a stop or a crash loses what is pending; exactly_once is refused unless source and sinks keep it."`
-	Tests       *node     `yaml:"tests" doc:"What must come out for what goes in: run by the command test, never by run."`
+	Description string      `yaml:"description" doc:"What the pipeline is for, in words."`
+	Source      *node       `yaml:"source,required" doc:"Where events come from: exactly one type."`
+	Stages      *node       `yaml:"stages" doc:"Steps that each event goes through, in order."`
+	Sinks       *node       `yaml:"sinks,required" doc:"Where events go, by name: each sink gets every event that its when or match wants."`
+	Unmatched   Unmatched   `yaml:"unmatched,oneof=drop|dead_letter" doc:"What becomes of an event that no sink wants; it is counted. A sink may be named that gets what no other wants."`
+	Store       string      `yaml:"store,oneof=needed|all" doc:"What is stored of a source that can be read again: what its first stages let through, or all."`
+	Dedupe      *node       `yaml:"dedupe" doc:"Leaves out events that came before; an empty map takes the defaults."`
+	Priority    *rules.Expr `yaml:"priority" doc:"Which events go first: a whole number from 0, the last, to 9, the first; nil is 4."`
+	Strict      bool        `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
+	Delivery    string      `yaml:"delivery,oneof=at_least_once|at_most_once|exactly_once" doc:"What holds for accepted events: at_least_once keeps them in the outbox; at_most_once in memory only, where a stop or a crash loses what is pending; exactly_once is refused unless source and sinks keep it."`
+	Tests       *node       `yaml:"tests" doc:"What must come out for what goes in: run by the command test, never by run."`
 }
 
 // stageKeys are the keys beside the type of a stage.

@@ -34,13 +34,28 @@ func BenchmarkRouter(b *testing.B) {
 		name   string
 		sinks  int
 		serial bool
-	}{{"1 sink", 1, false}, {"3 sinks", 3, false}, {"1 serial sink", 1, true}} {
-		b.Run(c.name, func(b *testing.B) { benchmarkRouter(b, c.sinks, c.serial) })
+		change func(p *pipelines.Pipeline)
+	}{
+		{"1 sink", 1, false, nil}, {"3 sinks", 3, false, nil}, {"1 serial sink", 1, true, nil},
+		{"1 sink of ten priorities", 1, false, priorities}, {"1 serial sink of ten priorities", 1, true, priorities},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchmarkRouter(b, c.sinks, c.serial, c.change) })
 	}
 }
 
-func benchmarkRouter(b *testing.B, sinks int, serial bool) {
+// priorities gives a pipeline all of them, of which the events have one.
+func priorities(p *pipelines.Pipeline) {
+	var err error
+	if p.Priority, err = rules.Compile("data.p", rules.Options{Scope: rules.EventScope}); err != nil {
+		panic(err)
+	}
+}
+
+func benchmarkRouter(b *testing.B, sinks int, serial bool, change func(p *pipelines.Pipeline)) {
 	p := &pipelines.Pipeline{Name: "p"}
+	if change != nil {
+		change(p)
+	}
 	p.Stages = []pipelines.Stage{{Name: "filter", Op: func(*rules.Subject) (bool, string, error) { return true, "", nil }}}
 	var all []*counting
 	for i := range sinks {
@@ -72,7 +87,7 @@ func benchmarkRouter(b *testing.B, sinks int, serial bool) {
 	<-ended
 }
 
-// quickLog hands out n equal events to everyone and believes what it is told.
+// quickLog hands out n equal events of the default priority to everyone and believes what it is told.
 type quickLog struct {
 	Log
 	n event.Offset
@@ -86,11 +101,17 @@ type quickSub struct {
 
 func newQuickLog(n int) *quickLog { return &quickLog{n: event.Offset(n)} }
 
-func (l *quickLog) Can() event.Capabilities                                        { return event.Capabilities{Shared: true} }
+func (l *quickLog) Can() event.Capabilities                                        { return event.Capabilities{Shared: true, Atomic: true} }
 func (l *quickLog) Configure(context.Context, event.Layout) error                  { return nil }
-func (l *quickLog) Subscribe(string) (Subscription, error)                         { return &quickSub{log: l}, nil }
 func (l *quickLog) Commit(context.Context, event.Commit) ([]event.Appended, error) { return nil, nil }
-func (s *quickSub) Settle(context.Context, []event.Outcome) error                  { return nil }
+func (l *quickLog) Subscribe(name string) (Subscription, error) {
+	if _, priority, _ := ParseSubscription(name); priority != DefaultPriority {
+		return &quickSub{log: &quickLog{}}, nil
+	}
+	return &quickSub{log: l}, nil
+}
+
+func (s *quickSub) Settle(context.Context, []event.Outcome) error { return nil }
 func (s *quickSub) Due(context.Context, time.Time, int) ([]event.Exceptional, time.Time, error) {
 	return nil, time.Time{}, nil
 }

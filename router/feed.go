@@ -11,6 +11,46 @@ import (
 type feed struct {
 	*subscriber
 	paused bool // the destination is gone
+
+	cases []reflect.SelectCase // room for those of sleepMany
+}
+
+// serve asks the lanes for one event to deliver, until one has one. The highest goes first; but one that was passed by so often that
+// its turn has come goes before it, of several the one that waits longest. ask says whether the lane had one.
+func (f *feed) serve(ask func(l *lane) (bool, error)) error {
+	first := f.overdue()
+	for i := -1; i < len(f.lanes); i++ {
+		l := first
+		if i >= 0 {
+			l = f.lanes[i]
+		}
+		if l == nil || i >= 0 && l == first {
+			continue
+		}
+		if len(f.lanes) > 1 {
+			l.listen()
+		}
+		got, err := ask(l)
+		if got {
+			for _, other := range f.lanes[i+1:] {
+				other.passed++
+			}
+		}
+		if l.passed = 0; got || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overdue is the lane that was passed by most often, if it was often enough.
+func (f *feed) overdue() (first *lane) {
+	for _, l := range f.lanes {
+		if l.passed >= share-1 && (first == nil || l.passed > first.passed) {
+			first = l
+		}
+	}
+	return first
 }
 
 // flush hands what the lanes have to settle to the log.
@@ -57,14 +97,14 @@ func (f *feed) sleep(stop context.Context, at time.Time, answers chan *call) {
 
 // sleepMany is sleep for any number of lanes.
 func (f *feed) sleepMany(stop context.Context, alarm <-chan time.Time, answers chan *call) {
-	cases := []reflect.SelectCase{receive(stop.Done()), receive(alarm), receive(answers)}
-	others := len(cases)
+	f.cases = append(f.cases[:0], receive(stop.Done()), receive(alarm), receive(answers))
+	others := len(f.cases)
 	for _, l := range f.lanes {
-		cases = append(cases, receive(l.fed.C()), receive(l.sub.Wake()))
+		f.cases = append(f.cases, receive(l.fed.C()), receive(l.sub.Wake()))
 	}
 	f.rest.sleep()
 	defer f.rest.wake()
-	chosen, value, _ := reflect.Select(cases)
+	chosen, value, _ := reflect.Select(f.cases)
 	if chosen < others {
 		if c, ok := value.Interface().(*call); ok {
 			answers <- c

@@ -30,6 +30,8 @@ type lane struct {
 
 	fresh    []incoming   // read and not yet taken
 	more     bool         // Next may have more
+	asked    event.Offset // up to which Next had nothing
+	passed   int          // deliveries of other lanes since it had its last, or nothing to deliver
 	read     event.Offset // of the record that Next returned last; 0 before the first
 	dues     *dues
 	outcomes []event.Outcome // not yet handed to the log
@@ -73,6 +75,11 @@ func (l *lane) woken() {
 	l.more = l.more || !l.shared || l.topic.position.Load() > int64(l.read)
 }
 
+// listen notes that the runner has shaped more, for a goroutine that has too much to do to sleep.
+func (l *lane) listen() {
+	l.more = l.more || l.shared && l.topic.position.Load() > int64(l.asked)
+}
+
 // peek returns the next new event without taking it, or nil. It asks the log only when it has none at hand.
 func (l *lane) peek(ctx context.Context) (*shaped, error) {
 	for len(l.fresh) == 0 && l.more {
@@ -107,7 +114,9 @@ func (l *lane) fill(ctx context.Context) error {
 		}
 		return err
 	})
-	l.more = len(records) > 0
+	if l.more = len(records) > 0; !l.more {
+		l.asked = upTo
+	}
 	if err == nil && l.more {
 		l.read = records[len(records)-1].Offset
 		l.shapeAll(records, theirs)

@@ -228,15 +228,13 @@ func (l *loop) make(work context.Context, c *call) {
 	l.results <- c
 }
 
-// pick takes the next event of the first lane that has one.
-func (l *loop) pick(stop context.Context, now time.Time) (*task, error) {
-	for _, k := range l.lanes {
-		t, err := l.pickOf(stop, k, now)
-		if t != nil || err != nil {
-			return t, err
-		}
-	}
-	return nil, nil
+// pick takes the next event of the lane whose turn it is.
+func (l *loop) pick(stop context.Context, now time.Time) (t *task, err error) {
+	err = l.serve(func(k *lane) (got bool, err error) {
+		t, err = l.pickOf(stop, k, now)
+		return t != nil, err
+	})
+	return t, err
 }
 
 // pickOf takes the next event of the three queues of a lane in turn: new ones, rows that are due, those that wait in memory.
@@ -307,7 +305,7 @@ func (l *loop) takeFresh(stop context.Context, k *lane, now time.Time) (*task, e
 		if s == nil || err != nil {
 			return nil, err
 		}
-		if !l.admit(k, s.offset, now) || !l.makeRoom(now) {
+		if !l.admit(k, s.offset, now) || !l.makeRoom(k, now) {
 			return nil, nil
 		}
 		t, o, err := k.take(stop, now)
@@ -396,13 +394,18 @@ func (l *loop) admit(k *lane, o event.Offset, now time.Time) bool {
 }
 
 // makeRoom says whether memory may take an event more. While too many wait nothing new begins; but an open breaker must be able
-// to probe with an event that was not tried yet, and for that the one that waits longest gets a row.
-func (l *loop) makeRoom(now time.Time) bool {
-	crowded := len(l.waiting) >= waitingMax || l.held >= heldMax
-	if crowded && l.breaker.open {
-		l.park(l.waiting[0], now)
+// to probe with an event that was not tried yet, and for that the one that waits longest gets a row. So does one of a lower priority
+// that waits where one of a higher is to go.
+func (l *loop) makeRoom(k *lane, now time.Time) bool {
+	if len(l.waiting) < waitingMax && l.held < heldMax {
+		return true
 	}
-	return !crowded || l.breaker.open
+	i := slices.IndexFunc(l.waiting, func(t *task) bool { return l.breaker.open || t.lane.at > k.at })
+	if i < 0 {
+		return false
+	}
+	l.park(l.waiting[i], now)
+	return true
 }
 
 // park gives a row to a task that still runs. In flight it stays ours until its attempt ends, since the log does not hand out a

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -58,6 +59,11 @@ var (
 		"millrace_window_rows_total", "Deliveries that got a row because the window, or the memory for those that wait, was full.", Counter}
 	subscriptionLag = family{
 		"millrace_subscription_lag_events", "Events between cursor and end of the topic; an empty sink is the pipeline's runner.", Gauge}
+	laneLag = family{
+		"millrace_priority_lag_events",
+		"Of millrace_subscription_lag_events, those of each priority; only of pipelines with priorities.", Gauge}
+	priorityFaults = family{
+		"millrace_priority_faults_total", "Values of priority that are not a whole number from 0 to 9: events that got another one.", Counter}
 	oldestPending = family{
 		"millrace_subscription_oldest_timestamp_seconds", "When the oldest event that holds the cursor was received; 0 for none.", Gauge}
 	lastSuccess = family{
@@ -86,17 +92,13 @@ func (r *Router) Stats() []Metric {
 	var s stats
 	for _, p := range r.pipelines {
 		s.pipeline(p)
-		for _, t := range p.topics {
-			if configured {
-				s.lag(t.sub, Label{"pipeline", p.name}, Label{"sink", ""})
-			}
+		if configured {
+			s.lag(p, "", func(i int) Subscription { return p.topics[i].sub })
 		}
 		for _, sink := range p.sinks {
 			s.sink(p.name, sink)
-			for _, l := range sink.lanes {
-				if configured {
-					s.lag(l.sub, Label{"pipeline", p.name}, Label{"sink", sink.plan.Name})
-				}
+			if configured {
+				s.lag(p, sink.plan.Name, func(i int) Subscription { return sink.lanes[i].sub })
 			}
 		}
 	}
@@ -110,6 +112,9 @@ func (s *stats) pipeline(p *pipeline) {
 		s.add(eventsDuplicate, float64(p.keyer.duplicates.Load()), pipeline)
 		s.add(eventsUnkeyed, float64(p.keyer.unkeyed.Load()), pipeline)
 		s.add(keysForgotten, float64(p.keyer.forgotten.Load()), pipeline)
+	}
+	if p.ranks != nil {
+		s.add(priorityFaults, float64(p.ranks.faults.Load()), pipeline)
 	}
 	s.add(eventsUnmatched, float64(p.tally.unmatched.Load()), pipeline)
 	s.add(deadLettersMade, float64(p.tally.dead.Load()), pipeline, Label{"sink", ""}, Label{"reason", string(event.ReasonOnError)})
@@ -150,7 +155,16 @@ func (s *stats) sink(of string, k *subscriber) {
 	s.add(subscriptionPaused, float64(c.paused.Load()), pipeline, sink)
 }
 
-func (s *stats) lag(sub Subscription, labels ...Label) {
-	cursor, head := sub.Position()
-	s.add(subscriptionLag, float64(head-cursor), labels...)
+// lag is that of a sink, or of the runners (sink is empty): of all priorities together, and of each if there are several.
+func (s *stats) lag(p *pipeline, sink string, of func(topic int) Subscription) {
+	pipeline, reader := Label{"pipeline", p.name}, Label{"sink", sink}
+	sum := event.Offset(0)
+	for i, t := range p.topics {
+		cursor, head := of(i).Position()
+		sum += head - cursor
+		if len(p.topics) > 1 {
+			s.add(laneLag, float64(head-cursor), pipeline, reader, Label{"priority", strconv.Itoa(t.level)})
+		}
+	}
+	s.add(subscriptionLag, float64(sum), pipeline, reader)
 }

@@ -24,6 +24,9 @@ type Options struct {
 	// Pipelines is how many share what a process keeps of shaped events in memory, if that is more than the plan has: another
 	// router runs the others.
 	Pipelines int
+	// Priorities are those of which the log has events, by pipeline; see Prioritized. Those of a pipeline that no longer names them are
+	// delivered all the same.
+	Priorities map[string][]int
 }
 
 // Router runs the pipelines of one plan. Configure it once, then Run it once; Emit, Stats and Ready may be called at any time,
@@ -51,7 +54,8 @@ type pipeline struct {
 	tally    *tally
 	push     *pushDown // nil where everything is stored
 	keyer    *keyer    // nil when no duplicates are left out
-	topics   []*topic
+	ranks    *prioritizer
+	topics   []*topic // by priority, the highest first
 	sinks    []*subscriber
 	received atomic.Int64
 }
@@ -60,6 +64,7 @@ type pipeline struct {
 type topic struct {
 	*pipeline
 	name    string
+	level   int // priority of its events
 	ring    *ring
 	guard   *guard // of the runner
 	sub     *sharedReader
@@ -86,13 +91,14 @@ func New(plan *pipelines.Plan, log Log, opts Options) *Router {
 	if r.rand == nil {
 		r.rand = rand.Float64
 	}
+	budget := ringBudget / int64(max(opts.Pipelines, len(plan.Pipelines)))
 	for _, p := range plan.Pipelines {
-		r.pipelines = append(r.pipelines, r.newPipeline(p, ringBudget/int64(max(opts.Pipelines, len(plan.Pipelines)))))
+		r.pipelines = append(r.pipelines, r.newPipeline(p, budget, opts.Priorities[p.Name]))
 	}
 	return r
 }
 
-func (r *Router) newPipeline(plan *pipelines.Pipeline, budget int64) *pipeline {
+func (r *Router) newPipeline(plan *pipelines.Pipeline, budget int64, left []int) *pipeline {
 	logger := r.logger.With("pipeline", plan.Name)
 	p := &pipeline{name: plan.Name, plan: plan, shaper: newShaper(plan), tally: newTally(plan, r.clock, logger)}
 	p.push = newPushDown(plan, p.shaper, p.tally)
@@ -102,7 +108,7 @@ func (r *Router) newPipeline(plan *pipelines.Pipeline, budget int64) *pipeline {
 			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q: this outbox does not leave out duplicates", p.name))
 		}
 	}
-	p.topics = []*topic{{pipeline: p, name: p.name, ring: newRing(budget), guard: newGuard(r.clock, logger)}}
+	r.addTopics(p, budget, left, logger)
 	for i, s := range plan.Sinks {
 		sink, ok := s.Value.(Sink)
 		if !ok {
@@ -114,10 +120,32 @@ func (r *Router) newPipeline(plan *pipelines.Pipeline, budget int64) *pipeline {
 	return p
 }
 
-// SubscriptionName is the name of a sink's subscription; with an empty sink, of the pipeline's runner.
-func SubscriptionName(pipeline, sink string) string { return pipeline + "/" + sink }
+// addTopics gives a pipeline a topic for each of its priorities.
+func (r *Router) addTopics(p *pipeline, budget int64, left []int, logger *slog.Logger) {
+	if p.plan.Priority != nil {
+		p.ranks = &prioritizer{expr: p.plan.Priority, clock: r.clock, logger: logger}
+		if !r.can.Atomic || !r.can.Shared { // a commit may go to several topics
+			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q: this outbox has no priorities", p.name))
+		}
+	}
+	levels := p.levels(left)
+	for _, level := range levels {
+		own := logger
+		if len(levels) > 1 {
+			own = logger.With("priority", level)
+		}
+		p.topics = append(p.topics, &topic{
+			pipeline: p, name: TopicName(p.name, level), level: level,
+			ring: newRing(budget / int64(len(levels))), guard: newGuard(r.clock, own),
+		})
+	}
+}
 
-// Layout is what the plan asks of a log: a topic per pipeline, with a subscription for its runner and one for each sink.
+// SubscriptionName is the name of a sink's subscription to a topic; with an empty sink, of the topic's runner.
+func SubscriptionName(topic, sink string) string { return topic + "/" + sink }
+
+// Layout is what the plan asks of a log: a topic for each priority of a pipeline, usually one, with a subscription for its runner and
+// one for each sink.
 func (r *Router) Layout() event.Layout {
 	var l event.Layout
 	for _, p := range r.pipelines {
@@ -151,6 +179,9 @@ func (r *Router) Configure(ctx context.Context) error {
 
 func (t *topic) layout() event.Topic {
 	l := event.Topic{Name: t.name, Subscriptions: []string{SubscriptionName(t.name, "")}, Dedupe: settingsOf(t.plan.Dedupe)}
+	if l.Dedupe != nil && t.level != DefaultPriority {
+		l.Dedupe, l.KeysOf = nil, TopicName(t.pipeline.name, DefaultPriority)
+	}
 	for _, s := range t.plan.Sinks {
 		l.Subscriptions = append(l.Subscriptions, SubscriptionName(t.name, s.Name))
 	}
@@ -200,11 +231,7 @@ func (r *Router) emit(ctx context.Context, p *pipeline, b event.Batch) ([]string
 			receivedAt(&events[i], now)
 		}
 	}
-	var c event.Commit
-	if len(events) > 0 {
-		c.Appends = []event.Append{{Topic: p.topics[0].name, Events: events}}
-		p.keyer.keys(&c.Appends[0], b.Body)
-	}
+	c := event.Commit{Appends: p.appends(events, b.Body)}
 	if len(b.State) > 0 {
 		c.States = []event.State{{Owner: sourceOwner(p.name), Changes: b.State}}
 	}
@@ -214,9 +241,7 @@ func (r *Router) emit(ctx context.Context, p *pipeline, b event.Batch) ([]string
 		if err != nil {
 			return nil, err
 		}
-		if len(appended) > 0 {
-			left = p.keyer.answer(ids, &c.Appends[0], &appended[0])
-		}
+		left = p.answer(ids, c.Appends, appended)
 	}
 	p.received.Add(int64(len(events) - left))
 	if p.push != nil {

@@ -137,8 +137,8 @@ func (s *serial) unsettled() bool {
 	return slices.ContainsFunc(s.lanes, func(l *lane) bool { return len(l.outcomes) > 0 })
 }
 
-// gather takes all that waits, up to a batch: of each lane what is due, then what is new, by offset. A batch that is not full may
-// wait for more.
+// gather takes what waits, up to a batch: of each lane first what is due, then what is new. The call gets it lane by lane, by
+// offset. A batch that is not full may wait for more.
 func (s *serial) gather(stop context.Context, now time.Time) (err error) {
 	b := s.partial
 	s.partial = nil
@@ -149,13 +149,15 @@ func (s *serial) gather(stop context.Context, now time.Time) (err error) {
 		b.add(s.spare)
 		s.spare = nil
 	}
-	for _, l := range s.lanes {
-		if err = s.gatherDue(stop, l, b, now); err == nil {
-			err = s.gatherFresh(stop, l, b, now)
-		}
-		if err != nil {
-			break
-		}
+	for got := true; got && err == nil && !b.full() && s.spare == nil; {
+		got = false
+		err = s.serve(func(l *lane) (bool, error) {
+			t, err := s.next(stop, l, b, now)
+			if got = t != nil; got {
+				b.add(t)
+			}
+			return got, err
+		})
 	}
 	if err == nil && s.waits(b, now) {
 		s.partial = b
@@ -168,47 +170,48 @@ func (s *serial) gather(stop context.Context, now time.Time) (err error) {
 	return err
 }
 
-func (s *serial) gatherDue(stop context.Context, l *lane, b *batcher, now time.Time) error {
-	for !b.full() && s.spare == nil {
+// next takes an event of a lane that fits into the call, or nil.
+func (s *serial) next(stop context.Context, l *lane, b *batcher, now time.Time) (*task, error) {
+	for s.spare == nil {
 		t, o, err := l.due(stop, now)
 		switch {
-		case err != nil || t == nil && o == nil:
-			return err
+		case err != nil:
+			return nil, err
 		case o != nil:
 			l.outcomes = append(l.outcomes, *o)
+		case t == nil:
+			return s.nextFresh(stop, l, b, now)
 		case b.fits(t.item):
-			b.add(t)
+			return t, nil
 		default:
 			s.spare, b.close = t, s.plan.Batch.Wait > 0
 		}
 	}
-	return nil
+	return nil, nil
 }
 
-func (s *serial) gatherFresh(stop context.Context, l *lane, b *batcher, now time.Time) error {
-	for !b.full() && (len(b.tasks) > 0 || len(l.outcomes) < Window) {
+func (s *serial) nextFresh(stop context.Context, l *lane, b *batcher, now time.Time) (*task, error) {
+	for len(b.tasks) > 0 || len(l.outcomes) < Window {
 		item, err := l.peek(stop)
 		if item == nil || err != nil {
-			return err
+			return nil, err
 		}
 		if l.first == 0 {
 			l.first = item.offset
 		}
 		if item.offset-l.first >= s.span(l) || !b.fits(item) {
 			b.close = s.plan.Batch.Wait > 0
-			return nil
+			return nil, nil
 		}
 		t, o, err := l.take(stop, now)
-		switch {
-		case err != nil:
-			return err
-		case o != nil:
+		if o != nil {
 			l.outcomes = append(l.outcomes, *o)
-		case t != nil:
-			b.add(t)
+		}
+		if t != nil || err != nil {
+			return t, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 func (s *serial) deliver(work context.Context, now time.Time) error {

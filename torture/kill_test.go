@@ -3,6 +3,7 @@ package torture
 import (
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,10 +32,20 @@ func totals(i int) int {
 
 // TestKill sends 60,000 orders at 3,000 a second from 16 clients while the program is killed again and again.
 func TestKill(t *testing.T) {
-	n, rate, kills := 60000, 3000, 5
+	n, kills := 60000, 5
 	if testing.Short() {
 		n, kills = 6000, 2
 	}
+	killed(t, orders, n, kills)
+}
+
+// TestKillWithPriorities is TestKill in small where large orders go first.
+func TestKillWithPriorities(t *testing.T) {
+	killed(t, strings.Replace(orders, "    stages:", "    priority: 'data.total >= 100 ? 9 : 1'\n    stages:", 1), 6000, 2)
+}
+
+func killed(t *testing.T, orders string, n, kills int) {
+	const rate = 3000
 	payments, audit := newReceiver(t), newReceiver(t)
 	p := newPlace(t, "path: data/millrace.db", orders+`
       audit: { http: { url: "`+audit.url+`/audit" } }
@@ -50,7 +61,7 @@ func TestKill(t *testing.T) {
 	var slowest time.Duration
 	for range kills {
 		before := len(archiveAfterKill(t, p))
-		<-time.After(time.Duration(float64(n/rate) / float64(kills+1) * (0.5 + random.Float64()) * float64(time.Second)))
+		<-time.After(time.Duration(float64(n) / rate / float64(kills+1) * (0.5 + random.Float64()) * float64(time.Second)))
 		r.kill()
 		if len(archiveAfterKill(t, p)) > before {
 			live++

@@ -43,6 +43,9 @@ func (e *Engine) Configure(ctx context.Context, l event.Layout) error {
 func (e *Engine) plan(l event.Layout) ([]*subscription, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if _, err := l.KeysOf(); err != nil {
+		return nil, err
+	}
 	topics, seen := map[string]bool{}, map[string]bool{}
 	var start []*subscription
 	for _, want := range l.Topics {
@@ -96,9 +99,14 @@ func (e *Engine) adopt(l event.Layout, started []*subscription) (removed []*subs
 	for _, want := range l.Topics {
 		t := e.topic(want.Name)
 		t.named = true
-		t.configureDedupe(want.Dedupe, e.options.Clock.Now())
+		t.configureDedupe(want, e.options.Clock.Now())
 		for _, name := range want.Subscriptions {
 			keep[name] = true
+		}
+	}
+	for _, want := range l.Topics {
+		if want.KeysOf != "" {
+			e.topics[want.Name].dedupe = e.topics[want.KeysOf].dedupe
 		}
 	}
 	for name, s := range e.subs {

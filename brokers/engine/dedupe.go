@@ -16,18 +16,20 @@ var errNoDedupe = errors.New("this engine does not leave out duplicates")
 
 // dedupe holds the keys of a topic, as long as the process runs.
 type dedupe struct {
+	owner *topic // others may share them
 	event.Dedupe
 	set    *event.KeySet
 	secret []byte
 }
 
 // configureDedupe takes over settings; keys stay as long as the topic has any.
-func (t *topic) configureDedupe(want *event.Dedupe, now time.Time) {
+func (t *topic) configureDedupe(topic event.Topic, now time.Time) {
+	want := topic.Dedupe
 	switch {
 	case want == nil:
 		t.dedupe = nil
-	case t.dedupe == nil:
-		t.dedupe = &dedupe{*want, event.NewKeySet(*want, now), []byte(rand.Text())}
+	case t.dedupe == nil || t.dedupe.owner != t:
+		t.dedupe = &dedupe{t, *want, event.NewKeySet(*want, now), []byte(rand.Text())}
 	default:
 		t.dedupe.Dedupe = *want
 		t.dedupe.set.Resize(*want)

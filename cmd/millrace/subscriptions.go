@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,8 +32,9 @@ func (c *command) subscriptionsListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List subscriptions: state, what waits, and since when",
 		Long: `Lists the subscription of each sink, and of each pipeline's own runner, which has the stages. LAG is what was not tried yet,
-RETRYING what waits for another attempt, OLDEST since when the oldest of both waits, POSITION the cursor and the end of the topic. Where DURABLE
-is no, what waits is in memory only and lost when the process ends.`,
+RETRYING what waits for another attempt, OLDEST since when the oldest of both waits, POSITION the cursor and the end of the topic. A
+pipeline with priorities has a line for each PRIORITY that ever had an event. Where DURABLE is no, what waits is in memory only and
+lost when the process ends.`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error { return f.subscriptions(cmd.Context(), pipeline, sink) }),
 	}
@@ -63,7 +65,12 @@ func (f *finder) subscriptions(ctx context.Context, pipeline, sink string) error
 }
 
 func standings(all []app.Subscription, now time.Time) [][]string {
-	lines := [][]string{{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "DEAD", "ATTEMPTS", "OLDEST", "PINNED", "POSITION", "DURABLE"}}
+	head := []string{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "DEAD", "ATTEMPTS", "OLDEST", "PINNED", "POSITION", "DURABLE"}
+	prioritized := slices.ContainsFunc(all, func(s app.Subscription) bool { return s.Priority != nil })
+	if prioritized {
+		head = slices.Insert(head, 2, "PRIORITY")
+	}
+	lines := [][]string{head}
 	for _, s := range all {
 		sink, oldest := s.Sink, "-"
 		if sink == "" {
@@ -72,12 +79,23 @@ func standings(all []app.Subscription, now time.Time) [][]string {
 		if s.OldestAt != nil {
 			oldest = age(now.Sub(*s.OldestAt))
 		}
-		lines = append(lines, []string{
+		line := []string{
 			s.Pipeline, sink, s.State, strconv.FormatInt(s.Lag, 10), strconv.FormatInt(s.Retrying, 10), strconv.FormatInt(s.DeadLetters, 10),
 			strconv.Itoa(s.Attempts), oldest, sizeText(s.Pinned), fmt.Sprintf("%d/%d", s.Cursor, s.Head), yesNo(s.Durable),
-		})
+		}
+		if prioritized {
+			line = slices.Insert(line, 2, priorityText(s.Priority))
+		}
+		lines = append(lines, line)
 	}
 	return lines
+}
+
+func priorityText(priority *int) string {
+	if priority == nil {
+		return "-"
+	}
+	return strconv.Itoa(*priority)
 }
 
 func yesNo(b bool) string {

@@ -20,6 +20,9 @@ func deduping() []testCase {
 		{"dedupe/conflict", needs(dedupes, stateful), dedupeConflict},
 		{"dedupe/on and off", needs(dedupes), dedupeSwitched},
 		{"dedupe/restart", needs(dedupes, reopening), dedupeRestart},
+		{"dedupe/shared keys", needs(dedupes), dedupeShared},
+		{"dedupe/shared keys at a restart", needs(dedupes, reopening), dedupeSharedRestart},
+		{"dedupe/keys of nobody", needs(dedupes), dedupeOfNobody},
 	}
 }
 
@@ -159,4 +162,73 @@ func dedupeRestart(s *subject) {
 		s.Errorf("%+v, want %+v", got, want)
 	}
 	sameIDs(s.T, byOffset(s.subscribe("a/1").take(3)), "x", "y", "z")
+}
+
+// sharing is a topic with the keys of topic a.
+func sharing(name string, subscriptions ...string) event.Topic {
+	return event.Topic{Name: name, Subscriptions: subscriptions, KeysOf: "a"}
+}
+
+// in is an append to another topic.
+func in(topic string, a event.Append) event.Append {
+	a.Topic = topic
+	return a
+}
+
+// dedupeShared: an event is a duplicate of one in another topic with the same keys, in one commit and in two, and it is so
+// whichever came first. A commit that is refused leaves none of its keys.
+func dedupeShared(s *subject) {
+	s.configure(sharing("b", "b/1"), deduped("a", event.Dedupe{SameID: true}, "a/1"), sharing("c", "c/1"))
+	got := s.commit(event.Commit{Appends: []event.Append{
+		in("b", keyed("xy", plain("x"), plain("y"))), keyed("xz", plain("x"), plain("z")), in("b", keyed("z", plain("z"))),
+	}})
+	want := []event.Appended{
+		{First: 1}, {First: 1, Duplicates: map[int]string{0: "x"}}, {First: 3, Duplicates: map[int]string{0: "z"}},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		s.Errorf("one commit: %s", d)
+	}
+	body := in("c", keyed("v", plain("v")))
+	body.Body = []byte("1")
+	s.commit(event.Commit{Appends: []event.Append{body}})
+	other := keyed("v", plain("v"))
+	other.Body = []byte("2")
+	_, err := s.log.Commit(s.Context(), event.Commit{Appends: []event.Append{in("b", keyed("w", plain("w"))), other}})
+	if !errors.Is(err, event.ErrConflict) {
+		s.Errorf("the same key with another body in another topic: %v", err)
+	}
+	got = s.commit(event.Commit{Appends: []event.Append{in("c", keyed("xyzw", plain("x"), plain("y"), plain("z"), plain("w")))}})
+	if want := (event.Appended{First: 2, Duplicates: map[int]string{0: "x", 1: "y", 2: "z"}}); !cmp.Equal(want, got[0]) {
+		s.Errorf("another: %+v", got)
+	}
+	sameIDs(s.T, s.subscribe("a/1").take(1), "z")
+	sameIDs(s.T, byOffset(s.subscribe("b/1").take(2)), "x", "y")
+	sameIDs(s.T, byOffset(s.subscribe("c/1").take(2)), "v", "w")
+}
+
+// dedupeSharedRestart: keys stay those of the topic that has them, whoever shares them later.
+func dedupeSharedRestart(s *subject) {
+	a := deduped("a", event.Dedupe{}, "a/1")
+	s.configure(a, sharing("b", "b/1"))
+	s.commit(event.Commit{Appends: []event.Append{in("b", keyed("x", plain("x"))), keyed("y", plain("y"))}})
+	s.reopen(a)
+	again := s.commit(event.Commit{Appends: []event.Append{keyed("xyz", plain("x"), plain("y"), plain("z"))}})
+	s.reopen(a, sharing("b", "b/1"), sharing("c", "c/1"))
+	other := s.commit(event.Commit{Appends: []event.Append{in("c", keyed("xyz", plain("x"), plain("y"), plain("z")))}})
+	if len(again[0].Duplicates) != 2 || len(other[0].Duplicates) != 3 {
+		s.Errorf("without the other topic %+v, with a new one %+v", again, other)
+	}
+	sameIDs(s.T, byOffset(s.subscribe("a/1").take(2)), "y", "z")
+	sameIDs(s.T, s.subscribe("b/1").take(1), "x")
+}
+
+// dedupeOfNobody: the keys of a topic that has none are refused.
+func dedupeOfNobody(s *subject) {
+	for _, l := range [][]event.Topic{
+		{sharing("b", "b/1")}, {topic("a", "a/1"), sharing("b", "b/1")}, {sharing("a", "a/1")},
+	} {
+		if err := s.log.Configure(s.Context(), event.Layout{Topics: l}); err == nil {
+			s.Errorf("%+v was taken", l)
+		}
+	}
 }

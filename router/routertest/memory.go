@@ -32,6 +32,7 @@ type memoryTopic struct {
 	records []event.Record // offset n is at n-1
 	dedupe  *event.Dedupe
 	keys    map[string]memoryKey
+	owner   *memoryTopic // whose dedupe and keys count here
 }
 
 // memoryKey is what is known of a dedupe key.
@@ -124,6 +125,10 @@ func (m *Memory) Configure(ctx context.Context, l event.Layout) error {
 		return err
 	}
 	defer m.mu.Unlock()
+	owners, err := l.KeysOf()
+	if err != nil {
+		return err
+	}
 	was := map[string]bool{}
 	for name, s := range m.subs {
 		was[name], s.named = s.named, false
@@ -137,13 +142,16 @@ func (m *Memory) Configure(ctx context.Context, l event.Layout) error {
 			t = &memoryTopic{name: want.Name}
 			m.topics[want.Name] = t
 		}
-		t.named, t.dedupe = true, want.Dedupe
+		t.named, t.dedupe, t.owner = true, want.Dedupe, t
 		if t.keys == nil || t.dedupe == nil {
 			t.keys = map[string]memoryKey{}
 		}
 		for _, name := range want.Subscriptions {
 			m.name(name, t, was[name])
 		}
+	}
+	for name, owner := range owners {
+		m.topics[name].owner = m.topics[owner]
 	}
 	m.leave()
 	return nil
@@ -230,7 +238,7 @@ func (m *Memory) check(c event.Commit) error {
 		if t == nil || !t.named {
 			return fmt.Errorf("unknown topic %q", a.Topic)
 		}
-		if a.Keys != nil && (t.dedupe == nil || len(a.Keys) != len(a.Events)) {
+		if a.Keys != nil && (t.owner.dedupe == nil || len(a.Keys) != len(a.Events)) {
 			return fmt.Errorf("keys that do not fit topic %q", a.Topic)
 		}
 	}
@@ -246,7 +254,7 @@ func (m *Memory) check(c event.Commit) error {
 func (m *Memory) decide(c event.Commit, all []event.Appended) error {
 	fresh := map[*memoryTopic]map[string]memoryKey{}
 	for i, a := range c.Appends {
-		t := m.topics[a.Topic]
+		t := m.topics[a.Topic].owner
 		if fresh[t] == nil {
 			fresh[t] = maps.Clone(t.keys)
 		}

@@ -66,6 +66,13 @@ func (b *bench) give(e *event.Event, order int) {
 	b.latest = order
 }
 
+// orderOf is the place of an event, as it went in, among the given ones.
+func (b *bench) orderOf(e *event.Event) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.given[identity{e.Source, e.ID}]
+}
+
 // mock is a sink that answers as the test says.
 type mock struct {
 	bench *bench

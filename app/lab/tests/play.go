@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/millrace-run/millrace/brokers/engine"
@@ -223,14 +222,15 @@ func (s *scene) bury(ctx context.Context) error {
 		return err
 	}
 	for _, d := range dead {
-		_, sink, _ := strings.Cut(d.Subscription, "/")
+		_, _, sink := router.ParseSubscription(d.Subscription)
 		s.out.letters = append(s.out.letters, letter{sink, d})
 	}
 	place := func(name string) int {
 		return slices.IndexFunc(s.pipeline.Sinks, func(k *pipelines.Sink) bool { return k.Name == name })
 	}
 	slices.SortStableFunc(s.out.letters, func(a, b letter) int {
-		return cmp.Or(cmp.Compare(a.Record.Offset, b.Record.Offset), cmp.Compare(place(a.sink), place(b.sink)))
+		return cmp.Or(cmp.Compare(s.bench.orderOf(&a.Record.Event), s.bench.orderOf(&b.Record.Event)),
+			cmp.Compare(a.Record.Offset, b.Record.Offset), cmp.Compare(place(a.sink), place(b.sink)))
 	})
 	return nil
 }
@@ -240,17 +240,23 @@ func (s *scene) collect(ctx context.Context) error {
 	for _, r := range s.out.sinks {
 		slices.SortStableFunc(r.accepted, func(a, b taken) int { return cmp.Compare(a.order, b.order) })
 	}
-	for _, k := range s.pipeline.Sinks {
-		if err := s.left(ctx, k.Name); err != nil {
-			return err
+	for _, t := range s.router.Layout().Topics {
+		for _, name := range t.Subscriptions {
+			if _, _, sink := router.ParseSubscription(name); sink == "" {
+				continue
+			}
+			if err := s.left(ctx, name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
 // left finds what a sink still owes: a subscription that is asked for again hands out all that is not settled.
-func (s *scene) left(ctx context.Context, sink string) error {
-	sub, err := s.log.Subscribe(router.SubscriptionName(s.pipeline.Name, sink))
+func (s *scene) left(ctx context.Context, name string) error {
+	_, _, sink := router.ParseSubscription(name)
+	sub, err := s.log.Subscribe(name)
 	if err != nil {
 		return err
 	}
