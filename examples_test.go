@@ -128,6 +128,25 @@ var examplesShow = map[string]shown{
 			{Pipeline: "access-log", Sink: "screen", Delivered: 3},
 		},
 	},
+	"etl": {
+		printed: []string{
+			"sales/warehouse  row of sales\n          receipt  n-1001\n          day      2026-11-19\n          article  pencil\n          quantity 3\n          total    2.4",
+			"receipt  n-1002", "receipt  n-1003", "sales/returns  .millrace/dev/data/returns.ndjson ← ", "reason=on_error",
+		},
+		files: map[string]string{"data/returns.ndjson": `"subject":"envelope" "receipt":"n-1006" "quantity":-2 "total":-0.3`},
+		never: []string{"receipt  n-1004", "receipt  n-1005"},
+		tallies: []app.Tally{
+			{Pipeline: "sales", Received: 5, DeadLetters: 1}, {Pipeline: "sales", Sink: "warehouse", Delivered: 3},
+			{Pipeline: "sales", Sink: "returns", Delivered: 1},
+		},
+	},
+	"outbox-table": {
+		printed: []string{"shop/fulfilment  POST http://127.0.0.1:9001/orders", "type shop.order.placed · id e-1 · source /shop · subject ada",
+			"shop/journal  .millrace/dev/data/journal.ndjson ← e-2 shop.order.cancelled"},
+		tallies: []app.Tally{
+			{Pipeline: "shop", Received: 2}, {Pipeline: "shop", Sink: "fulfilment", Delivered: 1}, {Pipeline: "shop", Sink: "journal", Delivered: 2},
+		},
+	},
 	"email": {
 		printed: []string{
 			mailOf("welcome", "Accounts <accounts@example.com>", "ada@example.com", "Help <help@example.com>", "Confirm your address",

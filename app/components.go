@@ -8,8 +8,10 @@ import (
 	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
 	"github.com/millrace-run/millrace/sinks/s3"
+	sqlsink "github.com/millrace-run/millrace/sinks/sql"
 	"github.com/millrace-run/millrace/sinks/storage"
 	"github.com/millrace-run/millrace/sources/file"
+	sqlsource "github.com/millrace-run/millrace/sources/sql"
 	"github.com/millrace-run/millrace/sources/stdin"
 	"github.com/millrace-run/millrace/sources/syslog"
 	"github.com/millrace-run/millrace/sources/tail"
@@ -33,6 +35,10 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 	newConsole := func(c console.Config) (*console.Sink, error) { return console.New(c, out) }
 	newTail := func(c tail.Config) (*tail.Source, error) { return tail.New(c, tail.Logger(logger)) }
 	newSyslog := func(c syslog.Config) (*syslog.Source, error) { return syslog.New(c, syslog.Logger(logger)) }
+	newSQL := func(c sqlsink.Config) (*sqlsink.Sink, error) { return sqlsink.New(c, d.sql()...) }
+	newTable := func(c sqlsource.Config) (*sqlsource.Source, error) {
+		return sqlsource.New(c, append(d.table(), sqlsource.Logger(logger))...)
+	}
 	single, many := pipelines.Batch{Count: 1, Bytes: 1 << 20}, pipelines.Batch{Count: 4096, Bytes: 1 << 20}
 	return pipelines.Types{
 		Sources: []pipelines.Type{
@@ -42,6 +48,8 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 			once(pipelines.NeverOnce, "cannot be read again: what a crash keeps from the outbox is lost, or comes anew with all before it",
 				component("stdin", "Standard input, until its end.", stdin.Defaults, newStdin)),
 			rereadable(component("tail", "The lines of files, each exactly once, as they are written and rotated.", tail.Defaults, newTail)),
+			once(pipelines.DedupeOnce, "may take again the rows of an outbox table that another process, which died, had taken",
+				rereadable(component("sql", "Rows of a table in PostgreSQL or SQLite: new ones, or those of an outbox table.", sqlsource.Defaults, newTable))),
 			once(pipelines.NeverOnce, "hears from senders who neither wait for a yes nor say what they sent before",
 				component("syslog", "Messages of many machines over UDP, TCP and TLS, RFC 5424 and 3164.", syslog.Defaults, newSyslog)),
 		},
@@ -55,6 +63,9 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 			once(pipelines.AlwaysOnce, "", serial(
 				component("s3", "Objects in Amazon S3 and stores that speak its protocol, each event in exactly one.", s3.Defaults, newS3),
 				pipelines.Batch{Count: 1 << 15, Bytes: 8 << 20})),
+			once(pipelines.AlwaysOnce, "", serial(
+				component("sql", "Rows of a table in PostgreSQL or SQLite, each event exactly once.", sqlsink.Defaults, newSQL),
+				pipelines.Batch{Count: 4096, Bytes: 4 << 20})),
 			once(pipelines.NeverOnce, "shows again what a crash kept from being settled",
 				serial(component("console", "Standard output: for a person on a terminal, NDJSON in a pipe.", console.Defaults, newConsole), many)),
 		},

@@ -85,6 +85,7 @@ pipelines:
       email: { email: { server: "smtp://127.0.0.1:1", from: a@example.com, to: b@example.com, subject: s, text: t } }
       storage: { storage: { path: data/all.ndjson } }
       s3: { s3: { bucket: orders } }
+      sql: { sql: { url: "sqlite:data/x.db", table: t, columns: { source: source, id: id } } }
       console: { console: {} }
 `)
 	if plan == nil {

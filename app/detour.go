@@ -15,8 +15,10 @@ import (
 	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
 	"github.com/millrace-run/millrace/sinks/s3"
+	sqlsink "github.com/millrace-run/millrace/sinks/sql"
 	"github.com/millrace-run/millrace/sinks/storage"
 	"github.com/millrace-run/millrace/sources/file"
+	sqlsource "github.com/millrace-run/millrace/sources/sql"
 )
 
 // Detour leads what sinks deliver elsewhere than the file says, so that a configuration can be tried without reaching anybody.
@@ -33,6 +35,8 @@ type Detour struct {
 	Folder string
 	// Stored is called for each event that such a sink has written, with the path of the file.
 	Stored func(sink SinkName, e *event.Event, path string)
+	// Row takes each row that a sink writes to a database, in place of the database.
+	Row func(sink SinkName, table string, columns []string, values []any)
 	// Out is where console sinks write, as to a terminal, in color if Color says so. nil is standard output.
 	Out   io.Writer
 	Color bool
@@ -85,6 +89,25 @@ func (d *Detour) file() []file.Option {
 	return []file.Option{file.KeepAll()}
 }
 
+// sql are the options of a sink that writes to a database.
+func (d *Detour) sql() []sqlsink.Option {
+	if d == nil {
+		return nil
+	}
+	return []sqlsink.Option{sqlsink.Catch(func(ctx context.Context, table string, columns []string, values []any) error {
+		d.Row(nameIn(ctx), table, columns, values)
+		return nil
+	})}
+}
+
+// table are the options of a source that reads from a database: rows that are read to try a configuration stay as they are.
+func (d *Detour) table() []sqlsource.Option {
+	if d == nil {
+		return nil
+	}
+	return []sqlsource.Option{sqlsource.KeepAll()}
+}
+
 // console is where the console sinks of a plan write, all to the same.
 func (d *Detour) console() *console.Output {
 	if d == nil || d.Out == nil {
@@ -95,8 +118,13 @@ func (d *Detour) console() *console.Output {
 
 // dial finds out which sink asks: its name came with the context of the attempt.
 func (d *Detour) dial(ctx context.Context, scheme, address string) (net.Conn, error) {
-	name, _ := ctx.Value(sinkKey{}).(SinkName) // every sink of a plan has one, see apply
-	return d.Dial(ctx, name, scheme, address)
+	return d.Dial(ctx, nameIn(ctx), scheme, address)
+}
+
+// nameIn is the name of the sink whose attempt it is. Every sink of a plan has one, see apply.
+func nameIn(ctx context.Context) SinkName {
+	name, _ := ctx.Value(sinkKey{}).(SinkName)
+	return name
 }
 
 // sinkKey is the key of the sink's name in the context of an attempt.

@@ -88,7 +88,7 @@ func (d *Dev) first(receivers *lab.Receivers) (*Plan, error) {
 		return nil, err
 	}
 	d.Source.Logger = d.Logger
-	d.Source.Detour = &Detour{Folder: files, Dial: receivers.Dial, Roots: receivers.Roots(), Stored: d.printer.Stored, Out: d.Out, Color: d.Color}
+	d.Source.Detour = &Detour{Folder: files, Dial: receivers.Dial, Roots: receivers.Roots(), Stored: d.printer.Stored, Row: d.printer.Row, Out: d.Out, Color: d.Color}
 	if d.Reload { // else the path may be one that can be read once only
 		d.seen = fingerprintOf(d.Source.Path)
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"github.com/millrace-run/millrace/databases/databasetest"
 )
 
 // reading is what one run measured, by the name of the value.
@@ -115,7 +117,7 @@ func (b *bench) one(ctx context.Context, c benchCase) (results []result, err err
 			fmt.Fprintf(b.progress, "%s %d/%d: %s\n", c.name, i+1, b.runs, glance(c.figures, thing, floor))
 		}
 	}
-	if errors.Is(err, errUnsupported) {
+	if errors.Is(err, errUnsupported) || errors.Is(err, databasetest.ErrMissing) {
 		fmt.Fprintf(b.progress, "%s: %v\n", c.name, err)
 		return skipped(c, err.Error()), nil
 	}

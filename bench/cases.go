@@ -65,6 +65,11 @@ func cases(s settings) []benchCase {
 		}, openIdle},
 	)
 	all = append(all, logCases()...)
+	all = append(all, benchCase{"sql", []figure{
+		{name: "a backlog into PostgreSQL, whole orders a second ÷ psql \\copy", value: rate, must: new(0.5), aim: new(0.8)},
+	}, func(ctx context.Context, b *bench) (pair, error) { return openSQL(ctx, b, wholeOrders) }}, benchCase{"sql-narrow", []figure{
+		{name: "the same, five short columns of each order", value: rate},
+	}, func(ctx context.Context, b *bench) (pair, error) { return openSQL(ctx, b, narrowOrders) }})
 	if len(s.backlogs) > 0 {
 		n := s.backlogs[len(s.backlogs)-1]
 		all = append(all, benchCase{"memory-" + short(n), []figure{

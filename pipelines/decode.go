@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"fmt"
+	"net/url"
 	"reflect"
 	"strings"
 
@@ -142,6 +143,8 @@ func (l *loader) decode(s *section, e entry, f *field, into reflect.Value) {
 		l.decodeList(n, f, into)
 	case textMapKind, templateMapKind, exprMapKind:
 		l.decodeMap(n, f, into)
+	case mapKind:
+		l.decodeNamed(s, n, f, into)
 	default:
 		l.decodeScalar(n, f, into)
 	}
@@ -208,6 +211,34 @@ func (l *loader) decodeColumns(n *node, item *field) (columns rules.Columns) {
 		}
 	}
 	return columns
+}
+
+// decodeNamed reads a map of sections into a list, in the order of the file. A scalar in place of a section is its required key.
+func (l *loader) decodeNamed(up *section, n *node, f *field, into reflect.Value) {
+	if n.kind != mapNode {
+		if !n.isNull() {
+			l.wrongType(n, f, n.describe())
+		}
+		return
+	}
+	list := reflect.MakeSlice(into.Type(), 0, len(n.entries))
+	for _, e := range n.entries {
+		if l.repeated(n, e, f.name) {
+			continue
+		}
+		item := reflect.New(into.Type().Elem()).Elem()
+		item.FieldByName(nameField).SetString(e.key.text)
+		name := f.name + "." + e.key.text
+		if alone := f.shape.elem.alone(); f.shape.elem.short && e.value.kind == scalarNode && !e.value.isNull() {
+			only := *alone
+			only.name = name
+			l.decodeScalar(e.value, &only, item.Field(alone.index))
+		} else {
+			l.fill(&section{title: up.below(name), key: e.key, node: e.value, shape: f.shape.elem, up: up}, item)
+		}
+		list = reflect.Append(list, item)
+	}
+	into.Set(list)
 }
 
 // repeated reports a key that stood in the map before.
@@ -314,7 +345,13 @@ func (l *loader) decodeScalar(n *node, f *field, into reflect.Value) {
 // keepSecret hides the value of a secret key wherever it could be shown.
 func (l *loader) keepSecret(v value, f *field) {
 	n := v.node
-	if !v.unset {
+	if f.password {
+		password := passwordIn(v.text)
+		if password == "" {
+			return
+		}
+		l.secrets.add(password, "a password that is not shown")
+	} else if !v.unset {
 		l.secrets.add(v.text, "a value that is not shown")
 	}
 	// Of a map such as headers only some values are secrets: none is shown, and no warning is given.
@@ -324,6 +361,18 @@ func (l *loader) keepSecret(v value, f *field) {
 	if strings.Contains(n.text, ":-") || !v.whole {
 		l.mask(n)
 	}
+}
+
+// passwordIn is the password in a URL, before the host or among the settings; empty if there is none.
+func passwordIn(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return text // it may be anywhere
+	}
+	if password, ok := u.User.Password(); ok {
+		return password
+	}
+	return u.Query().Get("password")
 }
 
 // keepSecretTemplate hides the text of a secret template and the texts in its expressions; the rest of an expression is shown,
@@ -400,6 +449,9 @@ func (l *loader) mask(n *node) {
 
 // maskSecrets hides what stands at keys with the name of a secret, in a part of the file that is not decoded.
 func (l *loader) maskSecrets(n *node) {
+	if n.kind == scalarNode && passwordForm.MatchString(n.text) {
+		l.mask(n)
+	}
 	if l.secretKeys == nil {
 		l.secretKeys = secretNames(l.schema, map[string]bool{})
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -337,14 +338,20 @@ func (l *loader) maskLines(src *source) {
 				src.maskRange(off+i, off+len(strings.TrimRight(line, "\n")))
 			}
 		}
+		for _, at := range passwordForm.FindAllStringSubmatchIndex(line, -1) {
+			src.maskRange(off+at[2], off+at[3])
+		}
 		off += len(line)
 	}
 }
 
-// secretNames collects the names of all keys that hold secrets.
+// passwordForm finds a password in a URL, in text of which nothing else is known.
+var passwordForm = regexp.MustCompile(`://[^/\s"']*?:([^\s"']+)@`)
+
+// secretNames collects the names of all keys that hold secrets as a whole.
 func secretNames(sh *shape, into map[string]bool) map[string]bool {
 	for _, f := range sh.fields {
-		if f.secret {
+		if f.secret && !f.password {
 			into[f.name] = true
 		}
 		secretNames(f.shape, into)

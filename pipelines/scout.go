@@ -258,6 +258,7 @@ func (s *scout) quoted(v valueAt, indent int) {
 // plain reads a plain value with its further lines.
 func (s *scout) plain(v valueAt, end, indent int) {
 	text := s.text[v.p:end]
+	v.shape = v.shape.scalar()
 	expression := v.shape.isExpression()
 	cut := commentStart(text)
 	if cut >= 0 && expression && unfinished(text[:cut]) {

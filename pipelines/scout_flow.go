@@ -253,6 +253,7 @@ func (f *flowScout) ended(v valueAt, after int, t trap) int {
 
 // plainValue reads a plain value to where YAML ends it, and looks whether that is where its writer ends it.
 func (f *flowScout) plainValue(v valueAt) int {
+	v.shape = v.shape.scalar()
 	for i := v.p; i < len(f.text); i++ {
 		text := f.text[v.p:i]
 		switch f.text[i] {

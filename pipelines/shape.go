@@ -53,12 +53,14 @@ type shape struct {
 	kind   valueKind
 	fields []field // of a section
 	elem   *shape  // of a map's values and a list's items
+	short  bool    // a section in place of which its required key may stand alone
 }
 
 // field is one key of a section.
 type field struct {
 	name, doc, def   string
 	required, secret bool
+	password         bool     // only a password in it is a secret: of a URL
 	intake           bool     // expressions see the request too
 	decision         bool     // an expression that must be true or false
 	min, max         string   // bounds as they are written; empty is none
@@ -146,7 +148,7 @@ func fieldOf(sf reflect.StructField, v reflect.Value, index int, tag string) fie
 		case "required":
 			f.required = true
 		case "secret":
-			f.secret = true
+			f.secret, f.password = true, value == "password"
 		case "intake":
 			f.intake = true
 		case "decision":
@@ -164,6 +166,37 @@ func fieldOf(sf reflect.StructField, v reflect.Value, index int, tag string) fie
 	f.shape = valueShape(v, size)
 	f.def = defaultText(v, f.shape.kind)
 	return f
+}
+
+// isNamed says whether a type is a list of structs that each have a name: in the file a map of sections, whose order is kept. In
+// place of a section its required key may stand alone.
+func isNamed(t reflect.Type) bool {
+	if t.Kind() != reflect.Slice || t.Elem().Kind() != reflect.Struct {
+		return false
+	}
+	name, ok := t.Elem().FieldByName(nameField)
+	return ok && name.Type.Kind() == reflect.String
+}
+
+// nameField is the field of a struct that takes the key under which it stands.
+const nameField = "Name"
+
+// scalar is the shape of a scalar that stands there.
+func (sh *shape) scalar() *shape {
+	if sh != nil && sh.short {
+		return sh.alone().shape
+	}
+	return sh
+}
+
+// alone is the key of a section that may stand in place of it.
+func (sh *shape) alone() *field {
+	for i := range sh.fields {
+		if sh.fields[i].required {
+			return &sh.fields[i]
+		}
+	}
+	return nil
 }
 
 func valueShape(v reflect.Value, size bool) *shape {
@@ -201,6 +234,12 @@ func valueShape(v reflect.Value, size bool) *shape {
 		return &shape{kind: floatKind}
 	case reflect.Struct:
 		return shapeOf(v)
+	case reflect.Slice:
+		if isNamed(v.Type()) {
+			elem := shapeOf(reflect.New(v.Type().Elem()).Elem())
+			elem.short = elem.alone() != nil
+			return &shape{kind: mapKind, elem: elem}
+		}
 	case reflect.Pointer:
 		if v.Type().Elem().Kind() == reflect.Struct {
 			if v.IsNil() {

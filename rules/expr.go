@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -140,6 +141,25 @@ func (x *Expr) JSON(in *Input) (data []byte, missing string, err error) {
 		return nil, "", x.failure(file.Location{From: 0, To: 1}, err.Error())
 	}
 	return data, r.note, nil
+}
+
+// Scalar is Value for whoever keeps single values: an array or object is the bytes of its JSON (json.RawMessage), members in their order.
+func (x *Expr) Scalar(in *Input) (v any, missing string, err error) {
+	r := x.begin(in)
+	defer x.end(r)
+	if v, err = x.eval(r); err != nil {
+		return nil, "", err
+	}
+	switch v.(type) {
+	case []any, object:
+		v = json.RawMessage(r.appendJSON(nil, v))
+	default:
+		v = r.export(v)
+	}
+	if err := r.overspent(); err != nil {
+		return nil, "", x.failure(file.Location{From: 0, To: 1}, err.Error())
+	}
+	return v, r.note, nil
 }
 
 // render evaluates to text. A nil value is an error that names the field.

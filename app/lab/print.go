@@ -74,6 +74,31 @@ func (p *Printer) Stored(sink SinkName, e *event.Event, path string) {
 	p.write(b)
 }
 
+// Row prints a row that a table got.
+func (p *Printer) Row(sink SinkName, table string, columns []string, values []any) {
+	b := p.begin(sink)
+	b.WriteString("row of " + b.paint(cyan, codec.Legible(table)) + "\n")
+	for i, name := range columns {
+		text := "NULL"
+		switch v := values[i].(type) {
+		case nil:
+		case []byte:
+			text = sized(int64(len(v)))
+		default:
+			text = fmt.Sprint(v)
+		}
+		if len(text) > maxCell {
+			text = strings.ToValidUTF8(text[:maxCell], "") + "…"
+		}
+		b.field(codec.Legible(name), text)
+	}
+	b.WriteByte('\n')
+	p.write(b)
+}
+
+// maxCell is how much of a value in a row is shown, in bytes.
+const maxCell = 400
+
 // shorten writes a path from the working directory, if it is below it.
 func shorten(path string) string {
 	if working, err := os.Getwd(); err == nil {

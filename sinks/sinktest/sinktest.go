@@ -34,6 +34,8 @@ type Harness struct {
 	New func(t *testing.T) *Subject
 	// Serial says that Deliver is never called concurrently, and that events arrive in the order of their delivery.
 	Serial bool
+	// Upsert says that an event that comes again takes the place of what is there.
+	Upsert bool
 	// Deaf says why a delivery that waits for its destination cannot be interrupted; empty if it can.
 	Deaf string
 }
@@ -228,6 +230,10 @@ func again(t *testing.T, s *session) {
 	s.accept(t, d)
 	d.Attempt = 2
 	s.accept(t, d)
+	if s.Upsert {
+		s.expect(t, true, d)
+		return
+	}
 	s.expect(t, true, d, d)
 }
 
