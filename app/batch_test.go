@@ -48,12 +48,12 @@ pipelines:
     sinks:
       files: { storage: { path: a.ndjson }, batch: { count: 2 } }
       mails:
-        email: { server: "smtp://127.0.0.1:25", from: a@example.com, to: b@example.com, subject: s, text: t }
+        email: { server: "smtp://127.0.0.1:25", from: a@example.com, to: b@example.com, subject: s, text: "{{ id }}" }
         batch: { count: 2 }
       shop: { http: { url: "http://127.0.0.1:1/{{ id }}", headers: { X-A: "{{ id }}" } }, batch: { count: 2 } }
 `)
 	_, report := Load(Source{Path: "pipelines.yaml"})
-	for _, want := range []string{":6:45  error  E0135", ":9:9  error  E0135", ":10:28  error  E0131  url: a batch is one request",
+	for _, want := range []string{":6:45  error  E0135", "E0131  text: a mail of several events has no id of its own", ":10:28  error  E0131  url: a batch is one request",
 		":10:75  error  E0131  headers.X-A: a batch is one request"} {
 		if !strings.Contains(report.Text(), want) {
 			t.Errorf("the report does not say %q:\n%s", want, report.Text())

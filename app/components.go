@@ -57,7 +57,7 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 			once(pipelines.NeverOnce, inFlight, answers(http.StatusVerdict, batches(
 				sink(component("http", "One request per event, or per batch.", http.Defaults, newHTTP), 16, single)))),
 			once(pipelines.NeverOnce, inFlight,
-				answers(email.StatusVerdict, sink(component("email", "One mail per event.", email.Defaults, newEmail), 4, single))),
+				answers(email.StatusVerdict, batches(sink(component("email", "One mail per event, or per batch.", email.Defaults, newEmail), 4, single)))),
 			once(pipelines.AlwaysOnce, "",
 				serial(component("storage", "Local files, each event exactly once.", storage.Defaults, newStorage), many)),
 			once(pipelines.AlwaysOnce, "", serial(

@@ -30,6 +30,7 @@ func (i *instance) Subscriptions(ctx context.Context) ([]Subscription, error) {
 		for k := range some {
 			some[k].Durable = f.memory == nil
 		}
+		rests(some, f.router.Paused())
 		all = append(all, some...)
 	}
 	sortSubscriptions(all)
@@ -52,9 +53,14 @@ func sortSubscriptions(all []Subscription) {
 // Subscriptions says how the subscriptions stand while nothing runs.
 func (o *Offline) Subscriptions(ctx context.Context) ([]Subscription, error) {
 	all, err := standing(ctx, o.events, console.StateStopped, nil)
+	if err != nil {
+		return nil, err
+	}
 	for k := range all {
 		all[k].Durable = true // only what is on disk is there without a process
 	}
+	kept, err := paused(ctx, o.events, all)
+	rests(all, kept)
 	sortSubscriptions(all)
 	return all, err
 }
@@ -104,21 +110,15 @@ func stands(s *event.SubscriptionStatus, prioritized map[string]bool) Subscripti
 	return out
 }
 
-// exceptional finds the subscriptions that do not run as usual in the numbers of the router. One that pauses may have been down
-// before.
+// exceptional finds the subscriptions of sinks that are down in the numbers of the router.
 func exceptional(all []router.Metric) map[string]string {
 	states := map[string]string{}
 	for _, m := range all {
 		if m.Value == 0 {
 			continue
 		}
-		switch m.Name {
-		case "millrace_subscription_paused":
-			states[subscriptionOf(m.Labels)] = console.StatePaused
-		case "millrace_breaker_open":
-			if name := subscriptionOf(m.Labels); states[name] == "" {
-				states[name] = console.StateDown
-			}
+		if m.Name == "millrace_breaker_open" {
+			states[subscriptionOf(m.Labels)] = console.StateDown
 		}
 	}
 	return states

@@ -42,6 +42,11 @@ type Instance interface {
 
 	// Subscriptions says how all subscriptions stand, by pipeline and sink, those that were removed from the configuration too.
 	Subscriptions(ctx context.Context) ([]Subscription, error)
+
+	// Pause makes the sinks that p names rest, also over restarts, and returns how many they are; those that rest already keep their
+	// reason. Resume ends that. An *UnknownError says that there is no such pipeline or sink.
+	Pause(ctx context.Context, p Pause) (int, error)
+	Resume(ctx context.Context, p Pause) (int, error)
 }
 
 // Query selects dead letters. Zero fields select all; those that are set must all hold.
@@ -62,7 +67,7 @@ type DeadLetter struct {
 	Pipeline  string     `json:"pipeline"`
 	Sink      string     `json:"sink"`   // empty when a stage failed, before any sink, and where none wanted it
 	Stage     string     `json:"stage"`  // the stage that failed; empty for a sink's own failure
-	Reason    string     `json:"reason"` // permanent, attempts, age, on_error or unmatched
+	Reason    string     `json:"reason"` // permanent, attempts, age, expired, on_error or unmatched
 	Status    int        `json:"status"` // the last answer's status code, 0 if there was none
 	LastError string     `json:"last_error"`
 	Attempts  int        `json:"attempts"` // all, counted or not
@@ -77,8 +82,12 @@ type DeadLetter struct {
 
 // Reasons are the words that a dead letter's reason can be.
 func Reasons() []string {
-	return []string{string(event.ReasonPermanent), string(event.ReasonAttempts), string(event.ReasonAge), string(event.ReasonOnError),
-		string(event.ReasonUnmatched)}
+	all := []event.Reason{event.ReasonPermanent, event.ReasonAttempts, event.ReasonAge, event.ReasonExpired, event.ReasonOnError, event.ReasonUnmatched}
+	words := make([]string, len(all))
+	for i, r := range all {
+		words[i] = string(r)
+	}
+	return words
 }
 
 // UnknownError says that a selection names what there is not, and what there is.
@@ -144,6 +153,8 @@ func (c *console) table() []route {
 		{"POST", "/api/v1/dead-letters/drop", "the same: they are settled for good", c.drop},
 		{"GET", eventsPath + "{id}", "where an event is and what became of it; ?limit=", c.findEvent},
 		{"GET", "/api/v1/subscriptions", "how far each sink has come; ?pipeline= &sink=", c.listSubscriptions},
+		{"POST", "/api/v1/subscriptions/pause", `{"pipeline":"…","sink":"…","reason":"…"}: it rests until it is resumed`, c.pause},
+		{"POST", "/api/v1/subscriptions/resume", `{"pipeline":"…","sink":"…"}: the end of a pause`, c.resume},
 	}
 }
 

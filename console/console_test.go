@@ -24,6 +24,7 @@ type instance struct {
 	changed string // what was done to dead letters
 	asked   console.Query
 	places  []console.Place
+	rests   console.Pause
 	askedID string
 	err     error
 }
@@ -55,6 +56,16 @@ func (i *instance) Drop(_ context.Context, q console.Query) (int, error) {
 func (i *instance) Events(_ context.Context, id string, limit int) ([]console.Place, error) {
 	i.askedID, i.asked.Limit = id, limit
 	return i.places, i.err
+}
+
+func (i *instance) Pause(_ context.Context, p console.Pause) (int, error) {
+	i.rests, i.changed = p, "paused"
+	return len(i.subs), i.err
+}
+
+func (i *instance) Resume(_ context.Context, p console.Pause) (int, error) {
+	i.rests, i.changed = p, "resumed"
+	return len(i.subs), i.err
 }
 
 func (i *instance) Subscriptions(context.Context) ([]console.Subscription, error) {

@@ -157,14 +157,8 @@ func (c *console) drop(w http.ResponseWriter, r *http.Request) {
 func (c *console) change(
 	w http.ResponseWriter, r *http.Request, done string, do func(context.Context, Query) (int, error), answer func(int) any,
 ) {
-	// A form of another site cannot send this type without asking first, which the console never allows.
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		problem(w, http.StatusUnsupportedMediaType, "send JSON with -H 'Content-Type: application/json'")
-		return
-	}
 	var s Selection
-	if status, err := readJSON(w, r, &s); err != nil {
-		problem(w, status, err.Error())
+	if !takeJSON(w, r, &s) {
 		return
 	}
 	q, err := s.Query()
@@ -183,6 +177,20 @@ func (c *console) change(
 		return
 	}
 	writeJSON(w, answer(n))
+}
+
+// takeJSON decodes the body of a request that changes something, or answers why it cannot.
+func takeJSON(w http.ResponseWriter, r *http.Request, into any) bool {
+	// A form of another site cannot send this type without asking first, which the console never allows.
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		problem(w, http.StatusUnsupportedMediaType, "send JSON with -H 'Content-Type: application/json'")
+		return false
+	}
+	if status, err := readJSON(w, r, into); err != nil {
+		problem(w, status, err.Error())
+		return false
+	}
+	return true
 }
 
 // readJSON decodes a body of exactly one value without unknown members; on an error it returns the status to answer with.

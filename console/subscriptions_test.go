@@ -1,6 +1,8 @@
 package console_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,5 +39,28 @@ func TestSubscriptionsAsTheContractHasThem(t *testing.T) {
 	}
 	if _, body := ask(t, &instance{}, "GET", "/api/v1/subscriptions", ""); body != "[]\n" {
 		t.Errorf("an empty list is %q", body)
+	}
+}
+
+func TestPauseAndResume(t *testing.T) {
+	for _, c := range []struct {
+		path, body, want string
+		err              error
+		status           int
+		did              string
+	}{
+		{"pause", `{"pipeline":"orders","sink":"payments","reason":"moving"}`, `{"paused":1}`, nil, 200, "paused"},
+		{"resume", `{"pipeline":"orders"}`, `{"resumed":1}`, nil, 200, "resumed"},
+		{"pause", `{}`, "say which", nil, 400, ""},
+		{"pause", `{"pipeline":"orders","until":"noon"}`, "not what this takes", nil, 400, ""},
+		{"pause", `{"pipeline":"orders","reason":"` + strings.Repeat("x", 1001) + `"}`, "longer than 1000", nil, 400, ""},
+		{"resume", `{"pipeline":"nobody"}`, "there are: orders", &console.UnknownError{Detail: "there are: orders"}, 400, "resumed"},
+		{"resume", `{"pipeline":"orders"}`, "the disk is gone", errors.New("the disk is gone"), 503, "resumed"},
+	} {
+		in := &instance{subs: make([]console.Subscription, 1), err: c.err}
+		res, body := ask(t, in, "POST", "/api/v1/subscriptions/"+c.path, c.body, "Content-Type", "application/json")
+		if res.StatusCode != c.status || !strings.Contains(body, c.want) || in.changed != c.did {
+			t.Errorf("%s %.80s: %d %s, did %q", c.path, c.body, res.StatusCode, body, in.changed)
+		}
 	}
 }

@@ -224,8 +224,11 @@ const (
 	ReasonPermanent Reason = "permanent" // the destination refused the event itself
 	ReasonAttempts  Reason = "attempts"  // max_attempts counted failures
 	ReasonAge       Reason = "age"       // max_age since the first attempt
-	ReasonOnError   Reason = "on_error"  // a stage or a when failed
+	ReasonExpired   Reason = "expired"   // it was not delivered by the time at which it is of no more use
+	ReasonOnError   Reason = "on_error"  // a stage, a when or a setting that depends on the event failed
 	ReasonUnmatched Reason = "unmatched" // no sink wanted it
+	ReasonDelayed   Reason = "delayed"   // its time has not come yet: no attempt was made
+	ReasonRate      Reason = "rate"      // the rate of its key has no turn for it yet; LastAt is when that was looked at
 	ReasonFailed    Reason = "failed"    // a counted failure, to be tried again
 	ReasonWindow    Reason = "window"    // still running when the window was full; Due does not hand it out in this process
 	ReasonRedrive   Reason = "redrive"   // taken back from the dead letters

@@ -30,6 +30,9 @@
 //	dead    ──redrive──────────────▶ retry     row updated, next_at = now
 //	dead    ──drop─────────────────▶ settled   row deleted
 //
+// A row in retry waits for another attempt, or for the first one: an event may have a time of its own before which it must not be
+// delivered, or its key a rate. Such a row has no attempts and no error, and may wait for years.
+//
 // Bit and row change in the same transaction, so that an event is always in exactly one state. The cursor moves over offsets
 // whose bit is set, and over gaps: ranges that were appended while the subscription was not named in any configuration.
 //

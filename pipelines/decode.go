@@ -139,7 +139,7 @@ func (l *loader) decode(s *section, e entry, f *field, into reflect.Value) {
 			return
 		}
 		l.fill(&section{title: s.below(e.key.text), key: e.key, node: n, shape: f.shape, up: s}, into)
-	case textsKind, templatesKind:
+	case textsKind, templatesKind, durationsKind, numbersKind:
 		l.decodeList(n, f, into)
 	case textMapKind, templateMapKind, exprMapKind:
 		l.decodeMap(n, f, into)
@@ -289,6 +289,8 @@ func typeHint(n *node, f *field) string {
 		return "a number with a unit: ms, s, m, h or d, such as 90s, 1h30m, 7d"
 	case sizeKind:
 		return "a number of bytes, or one with a unit: kB, MB, GB, TB or KiB, MiB, GiB, TiB"
+	case frequencyKind:
+		return "a number of events in a second, minute, hour or day, more than none: 100/s, 10/m, 5/h, 1000/d"
 	case boolKind:
 		return "YAML 1.2 knows true and false only, without quotes"
 	case intKind, floatKind:
@@ -540,6 +542,10 @@ func store(text string, kind valueKind, into reflect.Value) bool {
 	case sizeKind:
 		n, err := parseSize(text)
 		into.SetInt(n)
+		return err == nil
+	case frequencyKind:
+		q, err := parseFrequency(text)
+		into.Set(reflect.ValueOf(q))
 		return err == nil
 	}
 	return false

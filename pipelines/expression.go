@@ -29,8 +29,11 @@ func (l *loader) compile(n *node, f *field) *rules.Expr {
 }
 
 func scopeOf(f *field) rules.Scope {
-	if f.intake {
+	switch {
+	case f.intake:
 		return rules.IntakeScope
+	case f.digest:
+		return rules.DigestScope
 	}
 	return rules.EventScope
 }

@@ -11,9 +11,10 @@ import (
 )
 
 var (
-	durationForm = regexp.MustCompile(`^(?:[0-9]+(?:\.[0-9]+)?(?:d|h|ms|m|s|us|µs|ns))+$`)
-	durationPart = regexp.MustCompile(`([0-9]+(?:\.[0-9]+)?)(d|h|ms|m|s|us|µs|ns)`)
-	sizeForm     = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$`)
+	durationForm  = regexp.MustCompile(`^(?:[0-9]+(?:\.[0-9]+)?(?:d|h|ms|m|s|us|µs|ns))+$`)
+	durationPart  = regexp.MustCompile(`([0-9]+(?:\.[0-9]+)?)(d|h|ms|m|s|us|µs|ns)`)
+	frequencyForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)/(s|m|h|d)$`)
+	sizeForm      = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$`)
 )
 
 var errForm = errors.New("not of that form")
@@ -56,6 +57,23 @@ func formatDuration(d time.Duration) string {
 		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
+}
+
+// mostEvents is the highest rate: one event in a nanosecond.
+const mostEvents = 1e9
+
+// parseFrequency reads rates such as 100/s and 10/m. None at all is none of them.
+func parseFrequency(text string) (Frequency, error) {
+	m := frequencyForm.FindStringSubmatch(text)
+	if m == nil {
+		return Frequency{}, errForm
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	per, _ := parseDuration("1" + m[2])
+	if err != nil || n/per.Seconds() > mostEvents || n/per.Hours() < 1.0/(24*3650) {
+		return Frequency{}, errForm
+	}
+	return Frequency{n, per}, nil
 }
 
 var units = map[string]float64{"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,

@@ -155,19 +155,27 @@ type Sink struct {
 	Concurrency int
 	Breaker     *Breaker // nil is off
 	Batch       Batch
-	Serial      bool // one writer, offset order; Concurrency does not apply
+	Serial      bool          // one writer, offset order; Concurrency does not apply
+	Delay       *Delay        // nil delivers at once
+	Expire      time.Duration // counted from when an event was received; 0 is never
+	Rate        *Rate         // nil is no bound
 	// Verdict is what an answer with a status means, nil for success. It is nil for a type whose answers have no statuses.
 	Verdict func(status int) error
 }
 
-// Retry is the schedule of attempts. The delay before attempt n+1 is min(Max, Initial·Factor^(n-1)), of which a random part
-// between half and all is taken.
+// Retry is when a failed attempt is repeated. The delay before attempt n+1 is min(Max, Initial·Factor^(n-1)), of which a random
+// part between half and all is taken; or it is the n-th of Schedule, as it stands. A plan has Initial, Max and MaxAttempts
+// beside a Schedule too: its first, its longest, and one more than it has.
 type Retry struct {
 	Initial     time.Duration `yaml:"initial,min=1ms" doc:"The delay before the second attempt."`
 	Factor      float64       `yaml:"factor,min=1,max=100" doc:"By how much each delay is longer than the one before."`
 	Max         time.Duration `yaml:"max,min=1ms" doc:"The longest delay."`
 	MaxAttempts int           `yaml:"max_attempts,min=1" doc:"Failures that count, after which an event is a dead letter."`
-	MaxAge      time.Duration `yaml:"max_age,min=1ms" doc:"How long after its first attempt an event becomes a dead letter."`
+	MaxAge      time.Duration `yaml:"max_age,min=1ms" doc:"How long after its first attempt an event becomes a dead letter; with a schedule, by default, so much longer than that takes."`
+
+	Schedule []time.Duration `yaml:"schedule,min=1ms,max=365d" doc:"The delays before the second, third and further attempts, in place of initial, factor, max and max_attempts: after a failure that counts behind the last of them an event is a dead letter."`
+	On       []int           `yaml:"on,min=300,max=599" doc:"Statuses that are tried again, and count, though they would make a dead letter at once or pause the subscription."`
+	Never    []int           `yaml:"never,min=300,max=599" doc:"Statuses that make a dead letter at once, though they would be tried again."`
 }
 
 // Breaker stops attempts while a sink is down.
@@ -225,7 +233,7 @@ type Type struct {
 
 // Decode fills the struct that into points to, strictly, from the component's place in the file. Fields carry a `yaml` tag
 // (name, then options) and a `doc` tag. The options: required; size (an int64 of bytes, such as 10MiB); secret (never shown);
-// intake (its expressions see the request too); min=, max= and oneof=a|b (what is accepted). See Describe for the field types.
+// intake (its expressions see the request too); digest (they see all events of a delivery too, as events); min=, max= and oneof=a|b (what is accepted). See Describe for the field types.
 //
 // It returns an error only when into is not a pointer to a struct: faults of the file are collected by the loader, so that the
 // checks of Build run too and all faults are reported at once. A field with a fault keeps its default.

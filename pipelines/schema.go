@@ -58,6 +58,9 @@ type sinkKeys struct {
 	Concurrency int           `yaml:"concurrency,min=1,max=1024" doc:"How many attempts run at once; the default depends on the type."`
 	Batch       Batch         `yaml:"batch" doc:"Several events in one delivery, for types that can."`
 	Breaker     *node         `yaml:"breaker" doc:"Stops attempts while the sink is down; off switches it off."`
+	Delay       *node         `yaml:"delay" doc:"How long after it was received an event may go: a duration, or a map with a time for each event."`
+	Expire      time.Duration `yaml:"expire,min=1ms,max=3650d" doc:"How long after it was received an event that is not delivered becomes a dead letter; by default never. An event with the extension expirytime has that time too."`
+	Rate        *node         `yaml:"rate" doc:"The most events that the sink is given, such as 100/s, or a map of settings; by default as many as it takes."`
 }
 
 // schemaOf is the shape of a file with these component types.
@@ -73,6 +76,8 @@ func schemaOf(t Types) *shape {
 	sink.put("breaker", shapeOf(reflect.ValueOf(breakerDefaults())))
 	breaker, _ := sink.field("breaker")
 	breaker.def = "on"
+	sink.put("delay", shapeOf(reflect.ValueOf(delayKeys{})))
+	sink.put("rate", shapeOf(reflect.ValueOf(Rate{})))
 	sink.put("match", &shape{kind: matchKind})
 	sink.fields = append(sink.fields, typesShape(t.Sinks).fields...)
 	pipeline.put("sinks", &shape{kind: mapKind, elem: sink})

@@ -34,7 +34,10 @@ const (
 	listKind
 	anyKind    // whatever YAML can say
 	statusKind // a number or a list of them
-	matchKind  // members and what they must be, or filters
+	durationsKind
+	numbersKind
+	frequencyKind
+	matchKind // members and what they must be, or filters
 )
 
 // kindWords says what a kind expects, in messages and in the reference.
@@ -44,6 +47,7 @@ var kindWords = map[valueKind]string{
 	textMapKind: "a map of texts", templateKind: "a template", templatesKind: "a template or a list of templates",
 	templateMapKind: "a map of templates", exprKind: "an expression", exprMapKind: "a map of expressions", sectionKind: "a map",
 	mapKind: "a map", listKind: "a list", anyKind: "any value", statusKind: "a status, or a list with one for each attempt",
+	durationsKind: "a list of durations", numbersKind: "a list of whole numbers", frequencyKind: "a rate such as 100/s",
 	matchKind: "a match: a map of members, or a list of filters",
 }
 
@@ -62,6 +66,7 @@ type field struct {
 	required, secret bool
 	password         bool     // only a password in it is a secret: of a URL
 	intake           bool     // expressions see the request too
+	digest           bool     // expressions see all events of a delivery too
 	decision         bool     // an expression that must be true or false
 	min, max         string   // bounds as they are written; empty is none
 	oneof            []string // the accepted texts; empty is any
@@ -122,6 +127,9 @@ var (
 	textsType     = reflect.TypeFor[[]string]()
 	textMapType   = reflect.TypeFor[map[string]string]()
 	rawType       = reflect.TypeFor[*node]()
+	durationsType = reflect.TypeFor[[]time.Duration]()
+	numbersType   = reflect.TypeFor[[]int]()
+	frequencyType = reflect.TypeFor[Frequency]()
 )
 
 // shapeOf reads the shape of a struct from its tags and its defaults from its values.
@@ -151,6 +159,8 @@ func fieldOf(sf reflect.StructField, v reflect.Value, index int, tag string) fie
 			f.secret, f.password = true, value == "password"
 		case "intake":
 			f.intake = true
+		case "digest":
+			f.digest = true
 		case "decision":
 			f.decision = true
 		case "size":
@@ -219,6 +229,12 @@ func valueShape(v reflect.Value, size bool) *shape {
 		return &shape{kind: textMapKind, elem: &shape{kind: textKind}}
 	case rawType:
 		return &shape{kind: sectionKind}
+	case durationsType:
+		return &shape{kind: durationsKind, elem: &shape{kind: durationKind}}
+	case numbersType:
+		return &shape{kind: numbersKind, elem: &shape{kind: intKind}}
+	case frequencyType:
+		return &shape{kind: frequencyKind}
 	}
 	switch v.Kind() {
 	case reflect.String:

@@ -31,7 +31,11 @@ func (l *loader) sink(s *section) *Sink {
 		Breaker: l.breaker(s),
 		Verdict: row.Verdict}
 	sink.Batch = l.batch(s, keys.Batch, sink.Concurrency, row)
+	sink.Delay, sink.Expire, sink.Rate = l.delay(s), keys.Expire, l.rate(s, keys.Batch.Count)
+	l.checkExpire(s, keys.Expire, sink.Delay)
 	l.checkRetry(s, keys.Retry)
+	sink.Retry = l.schedule(s, keys.Retry)
+	l.checkStatuses(s, keys.Retry, row)
 	if row.Batches && sink.Batch.Count > 1 {
 		row.Build = batching(row.Build)
 	}
@@ -65,7 +69,11 @@ func (l *loader) batch(s *section, given Batch, concurrency int, row Type) Batch
 	e, ok := s.node.find("batch")
 	if !row.Batches {
 		if ok {
-			l.fault(e.key, codeNotHere, fmt.Sprintf("batch: a sink of type %s does not take it", row.Name), "remove it")
+			problem := fmt.Sprintf("batch: a sink of type %s does not take it", row.Name)
+			if row.Serial {
+				problem += fmt.Sprintf(": it writes all that waits at once, up to %d events", row.Batch.Count)
+			}
+			l.fault(e.key, codeNotHere, problem, "remove it")
 		}
 		b := Batch{Count: max(row.Batch.Count, 1), Bytes: row.Batch.Bytes}
 		if b.Bytes == 0 {
@@ -98,7 +106,7 @@ func batching(build func(Decode) (any, error)) func(Decode) (any, error) {
 func (l *loader) checkRetry(s *section, r Retry) {
 	longest, first := s.node.below("retry", "max"), s.node.below("retry", "initial")
 	switch {
-	case r.Max >= r.Initial:
+	case r.Max >= r.Initial || r.Schedule != nil:
 	case longest != nil && !l.anyBad(longest):
 		l.fault(longest, codeRange, "max: expected at least initial", "")
 	case first != nil && !l.anyBad(first):

@@ -75,7 +75,7 @@ type letterKeys struct {
 	EventID   string `yaml:"event_id" doc:"The id of the event."`
 	Sink      string `yaml:"sink" doc:"The sink; empty when a stage failed, or no sink wanted the event."`
 	Stage     string `yaml:"stage" doc:"The stage that failed; when for the condition of a sink."`
-	Reason    string `yaml:"reason,oneof=permanent|attempts|age|on_error|unmatched" doc:"Why it is a dead letter."`
+	Reason    string `yaml:"reason,oneof=permanent|attempts|age|expired|on_error|unmatched" doc:"Why it is a dead letter."`
 	Status    int    `yaml:"status" doc:"The status of the last answer; 0 is none."`
 	Attempts  int    `yaml:"attempts" doc:"How many attempts there were."`
 	LastError string `yaml:"last_error" doc:"The last error, or a part of it."`

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -390,6 +391,14 @@ func TestGonePauses(t *testing.T) {
 		s.end()
 		gone.Store(false)
 		s.start(nil)
+		s.pass(time.Hour)
+		if p := s.r.Paused()["p/a"]; len(sink.got()) > 0 || !strings.Contains(p.Reason, "410 Gone") || p.At.IsZero() {
+			t.Errorf("after a restart the sink took %v, paused %+v", sink.got(), p)
+		}
+		if err := s.r.Resume(s.t.Context(), "p", "a"); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
 		sink.exactly(t, 1, 5)
 		s.settledAll()
 		s.end()

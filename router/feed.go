@@ -10,9 +10,13 @@ import (
 // goroutine.
 type feed struct {
 	*subscriber
-	paused bool // the destination is gone
+	timing *timing // nil: nothing holds back an event
 
 	cases []reflect.SelectCase // room for those of sleepMany
+}
+
+func newFeed(s *subscriber) feed {
+	return feed{subscriber: s, timing: newTiming(s.plan, s.lanes[0].topic.plan.Strict, s.clock.Now())}
 }
 
 // serve asks the lanes for one event to deliver, until one has one. The highest goes first; but one that was passed by so often that
@@ -55,6 +59,9 @@ func (f *feed) overdue() (first *lane) {
 
 // flush hands what the lanes have to settle to the log.
 func (f *feed) flush(work context.Context) error {
+	if err := f.savePause(work); err != nil {
+		return err
+	}
 	for _, l := range f.lanes {
 		if err := l.flush(work); err != nil {
 			return err
@@ -129,7 +136,7 @@ func (f *feed) observe(oldest time.Time, b *breaker, waiting int) {
 	c.waiting.Store(int64(waiting))
 	c.limit.Store(int64(b.limit))
 	c.open.Store(flag(b.open))
-	c.paused.Store(flag(f.paused))
+	c.paused.Store(flag(f.pausing.on()))
 	if oldest.IsZero() {
 		c.oldest.Store(0)
 	} else {

@@ -17,7 +17,7 @@ func (l *loop) finish(work context.Context, c *call) error {
 		if v := c.settling.Verdicts[i]; v == nil {
 			l.succeeded(work, t, c, t.settled(c.settling.Status(i), c.took), now)
 		} else {
-			l.failed(work, t, event.VerdictOf(v), c, now)
+			l.failed(work, t, l.verdict(v), c, now)
 		}
 	}
 	if len(c.settling.Changes) == 0 {
@@ -100,7 +100,7 @@ func (l *loop) account(t *task, f *event.Failure, c *call, now time.Time) {
 }
 
 func (l *loop) follow(t *task, f *event.Failure, j judgement, now time.Time) {
-	next := now.Add(backoff(l.plan.Retry, t.tries, f.After, l.rand()))
+	next := l.before(t, now.Add(backoff(l.plan.Retry, t.tries, f.After, l.rand())))
 	switch j.action {
 	case giveUp:
 		o := t.kept(event.Dead, j.reason, time.Time{})
@@ -109,7 +109,7 @@ func (l *loop) follow(t *task, f *event.Failure, j judgement, now time.Time) {
 	case countIt:
 		l.leave(t, t.kept(event.Retry, j.reason, next))
 	case pauseAll:
-		l.paused = true
+		l.gone(f, now)
 		l.logger.Error(goneText, "event_id", t.item.id, "status", f.Status)
 		l.await(t)
 	case tryAgain:
@@ -134,5 +134,6 @@ func (l *loop) leaveToRow(t *task, next, now time.Time) {
 	if last := now.Add(l.longestPause()); l.breaker.open && !t.deferred && next.After(last) {
 		next = last
 	}
+	next = l.before(t, next)
 	l.leave(t, t.kept(event.Retry, event.ReasonFailed, next))
 }

@@ -184,3 +184,33 @@ func TestSerialBatchLargerThanAWindowInAnOutbox(t *testing.T) {
 		l.end()
 	})
 }
+
+func (f *file) written() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.lines)
+}
+
+// TestSerialBatchWithDelayedEvents: those that wait for their time get rows with the batch, also further ahead than a window.
+func TestSerialBatchWithDelayedEvents(t *testing.T) {
+	play(t, func(s *scene) {
+		f := &file{}
+		k := s.gathers(f, 1<<30, time.Minute)
+		k.Delay = &pipelines.Delay{Until: compiled(t, `int(id[1:]) % 2 == 0 ? received + duration("1h") : nil`)}
+		k.Expire = 90 * time.Minute
+		l := s.live(filepath.Join(t.TempDir(), "box.db"), nil)
+		l.append(1, 2*Window)
+		l.pass(30 * time.Second)
+		f.called(t, 0)
+		l.pass(time.Minute)
+		if n := f.written(); n != Window {
+			t.Errorf("%d lines", n)
+		}
+		l.pass(2 * time.Hour)
+		if n := f.written(); n != 2*Window {
+			t.Errorf("%d lines", n)
+		}
+		l.settledAll()
+		l.end()
+	})
+}

@@ -35,6 +35,7 @@ type lane struct {
 	read     event.Offset // of the record that Next returned last; 0 before the first
 	dues     *dues
 	outcomes []event.Outcome // not yet handed to the log
+	early    time.Time       // since when events are met that the clock says are not received yet; zero: none was
 
 	// Of a serial sink only:
 	first event.Offset // of the new events that the batch has; 0 for none
@@ -246,6 +247,9 @@ func (l *lane) due(ctx context.Context, now time.Time) (t *task, o *event.Outcom
 		return nil, nil, err
 	}
 	l.strike(x.Record.Offset)
+	if x.Exception.Reason == event.ReasonRedrive && x.Exception.FirstAt.IsZero() {
+		x.Exception.FirstAt = now // see expiry
+	}
 	t, o = l.judge(l.topic.shaper.one(&x.Record, l.index), &x.Exception, now)
 	return t, o, nil
 }

@@ -40,7 +40,7 @@ type loop struct {
 func newLoop(s *subscriber) *loop {
 	b := newBreaker(s.plan.Breaker, s.plan.Retry, s.plan.Concurrency)
 	return &loop{
-		feed: feed{subscriber: s}, breaker: b, results: make(chan *call, b.full), workers: workers{calls: make(chan *call, b.full)},
+		feed: newFeed(s), breaker: b, results: make(chan *call, b.full), workers: workers{calls: make(chan *call, b.full)},
 		marks: make(map[place]marks),
 	}
 }
@@ -70,14 +70,16 @@ func (l *loop) turn(stop, work context.Context) error {
 	if err := l.collect(work); err != nil {
 		return err
 	}
-	err := l.handOut(stop, work)
+	now := l.clock.Now().UTC()
+	err := l.handOut(stop, work, now)
 	if flushed := l.flush(work); err == nil {
 		err = flushed
 	}
 	l.counts.inFlight.Store(int64(l.inFlight))
 	l.observe(l.oldest(), l.breaker, len(l.waiting)+l.partial.len())
 	if err == nil && !l.again {
-		l.sleep(stop, l.alarm(l.clock.Now()), l.results)
+		// The time of this turn: what became due since then must wake it.
+		l.sleep(stop, l.alarm(now), l.results)
 	}
 	return err
 }
@@ -111,9 +113,9 @@ func (l *loop) collect(work context.Context) error {
 }
 
 // handOut begins attempts while the sink may have more.
-func (l *loop) handOut(stop, work context.Context) error {
-	now := l.clock.Now().UTC()
-	for !l.paused {
+func (l *loop) handOut(stop, work context.Context, now time.Time) error {
+	l.timing.wake()
+	for !l.pausing.on() {
 		if !l.breaker.room(l.inFlight, now) {
 			return nil
 		}
@@ -135,7 +137,7 @@ func (l *loop) handOut(stop, work context.Context) error {
 func (l *loop) gather(stop context.Context, now time.Time) ([]*task, error) {
 	if l.breaker.open {
 		l.breakUp()
-		t, err := l.pickProbe(stop, now)
+		t, err := l.next(stop, now, true)
 		if t == nil {
 			return nil, err
 		}
@@ -159,12 +161,36 @@ func (l *loop) gather(stop context.Context, now time.Time) ([]*task, error) {
 		l.partial = b
 		return nil, nil
 	}
-	return b.tasks, nil
+	return slices.DeleteFunc(b.tasks, func(t *task) bool { return !l.passes(t, l.lapse(t, now)) }), nil
+}
+
+// next picks the next task whose attempt may begin, for a probe or not, and ends what has expired or has to wait with a row.
+func (l *loop) next(stop context.Context, now time.Time, probe bool) (t *task, err error) {
+	for range takeMax {
+		if probe {
+			t, err = l.pickProbe(stop, now)
+		} else {
+			t, err = l.pick(stop, now)
+		}
+		if t == nil || err != nil || l.passes(t, l.screen(t, now)) {
+			return t, err
+		}
+	}
+	return nil, nil
+}
+
+// passes ends a task with an outcome, and says that there is none.
+func (l *loop) passes(t *task, o *event.Outcome) bool {
+	if o != nil {
+		l.leave(t, *o)
+		l.again = true
+	}
+	return o == nil
 }
 
 // one picks the task of a call that carries no more than one.
 func (l *loop) one(stop context.Context, now time.Time) ([]*task, error) {
-	t, err := l.pick(stop, now)
+	t, err := l.next(stop, now, false)
 	if t == nil {
 		return nil, err
 	}
@@ -175,7 +201,7 @@ func (l *loop) one(stop context.Context, now time.Time) ([]*task, error) {
 // load adds what there is to a call.
 func (l *loop) load(stop context.Context, b *batcher, now time.Time) error {
 	for !b.full() {
-		t, err := l.pick(stop, now)
+		t, err := l.next(stop, now, false)
 		if t == nil || err != nil {
 			return err
 		}
@@ -256,6 +282,9 @@ func (l *loop) takeFrom(stop context.Context, k *lane, now time.Time) (*task, er
 	case 1:
 		return l.takeDue(stop, k, now)
 	}
+	if !l.token(now) {
+		return nil, nil
+	}
 	return l.takeWaiting(func(t *task) bool { return t.lane == k && !now.Before(t.nextAt) }), nil
 }
 
@@ -263,6 +292,9 @@ func (l *loop) takeFrom(stop context.Context, k *lane, now time.Time) (*task, er
 // that events which fail for reasons of their own cannot keep the breaker open. The one whose probe failed last goes only when
 // there is no other. A backoff is no obstacle here, a time that the destination asked for is.
 func (l *loop) pickProbe(stop context.Context, now time.Time) (*task, error) {
+	if !l.token(now) {
+		return nil, nil
+	}
 	tried := func() (*task, error) {
 		return l.takeOldest(func(t *task) bool { return t.place != l.breaker.failed && t.mayProbe(now) }), nil
 	}
@@ -305,7 +337,7 @@ func (l *loop) takeFresh(stop context.Context, k *lane, now time.Time) (*task, e
 		if s == nil || err != nil {
 			return nil, err
 		}
-		if !l.admit(k, s.offset, now) || !l.makeRoom(k, now) {
+		if !l.ripe(k, now) || !l.admit(k, s.offset, now) || !l.makeRoom(k, now) {
 			return nil, nil
 		}
 		t, o, err := k.take(stop, now)
@@ -325,6 +357,9 @@ func (l *loop) takeFresh(stop context.Context, k *lane, now time.Time) (*task, e
 }
 
 func (l *loop) takeDue(stop context.Context, k *lane, now time.Time) (*task, error) {
+	if !l.token(now) {
+		return nil, nil
+	}
 	for range takeMax {
 		t, o, err := k.due(stop, now)
 		if err != nil || t == nil && o == nil {
@@ -439,7 +474,7 @@ func (l *loop) leave(t *task, o event.Outcome) {
 // remember keeps how the sink stood at a row's last attempt. What is forgotten because there is too much of it does not count
 // at its next failure.
 func (l *loop) remember(t *task) {
-	if len(l.marks) < marksMax {
+	if len(l.marks) < marksMax && t.marks.known {
 		m := t.marks
 		m.tries = t.tries
 		l.marks[t.place] = m
@@ -457,20 +492,21 @@ func (l *loop) oldest() (at time.Time) {
 // alarm is the next time at which there may be something to do by itself; zero: none. Each wait names only what could then be
 // used: a full sink waits for answers alone.
 func (l *loop) alarm(now time.Time) time.Time {
-	if l.paused {
+	if l.pausing.on() {
 		return time.Time{}
 	}
 	if !l.breaker.room(l.inFlight, now) {
 		return l.breaker.alarm()
 	}
 	at := l.dueAlarm()
-	if l.partial != nil {
-		at = earliest(at, l.partial.until)
-	}
 	for _, t := range l.waiting {
 		if now.Before(t.nextAt) {
 			at = earliest(at, t.nextAt)
 		}
+	}
+	at = l.timing.alarm(at)
+	if l.partial != nil {
+		at = earliest(at, l.partial.until)
 	}
 	return at
 }

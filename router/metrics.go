@@ -70,11 +70,17 @@ var (
 		"millrace_last_success_timestamp_seconds", "When a delivery last succeeded; 0 for never.", Gauge}
 	deliveriesInFlight = family{
 		"millrace_deliveries_in_flight", "Calls of the sink under way; for a serial sink, events of its call.", Gauge}
-	deliveriesWaiting  = family{"millrace_deliveries_waiting", "Events that wait in memory for another attempt.", Gauge}
+	deliveriesWaiting = family{"millrace_deliveries_waiting", "Events that wait in memory for another attempt.", Gauge}
+	delayRows         = family{
+		"millrace_delay_rows_total", "Deliveries that got a row because delay.until says when they may begin.", Counter}
+	rateRows = family{
+		"millrace_rate_rows_total", "Deliveries that got a row because the rate of their key had no turn for them yet.", Counter}
+	rateSeconds = family{
+		"millrace_rate_wait_seconds_total", "For how long a rate held back the sink; with a key, the sum over its events.", Counter}
 	breakerOpen        = family{"millrace_breaker_open", "1 while attempts are held back because the sink is down.", Gauge}
 	concurrencyLimit   = family{"millrace_concurrency_limit", "How many calls of the sink may run now.", Gauge}
 	subscriptionPaused = family{
-		"millrace_subscription_paused", "1 while the destination is gone and the subscription pauses.", Gauge}
+		"millrace_subscription_paused", "1 while the subscription is paused, by a person or because the destination is gone.", Gauge}
 )
 
 // stats gathers metrics.
@@ -145,6 +151,9 @@ func (s *stats) sink(of string, k *subscriber) {
 	s.add(deliveriesSettled, float64(c.delivered.Load()), pipeline, sink, Label{"result", "delivered"})
 	s.add(deliveriesSettled, float64(c.skipped.Load()), pipeline, sink, Label{"result", "skipped"})
 	s.add(deliverySeconds, time.Duration(c.nanos.Load()).Seconds(), pipeline, sink)
+	s.add(delayRows, float64(c.delayed.Load()), pipeline, sink)
+	s.add(rateRows, float64(c.rated.Load()), pipeline, sink)
+	s.add(rateSeconds, time.Duration(c.rateNanos.Load()).Seconds(), pipeline, sink)
 	s.add(windowRows, float64(c.parked.Load()), pipeline, sink)
 	s.add(oldestPending, float64(c.oldest.Load())/1e9, pipeline, sink)
 	s.add(lastSuccess, float64(c.lastSuccess.Load())/1e9, pipeline, sink)

@@ -172,6 +172,11 @@ func (r *Router) Configure(ctx context.Context) error {
 				return err
 			}
 		}
+		for _, s := range p.sinks {
+			if err := s.loadPause(ctx, r.can); err != nil {
+				return err
+			}
+		}
 	}
 	r.configured = true
 	return nil

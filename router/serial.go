@@ -29,7 +29,7 @@ type serial struct {
 
 func newSerial(s *subscriber) *serial {
 	b := &pipelines.Breaker{After: 1, ProbeMax: s.longestPause()}
-	return &serial{feed: feed{subscriber: s}, pace: newBreaker(b, s.plan.Retry, 1), stale: true}
+	return &serial{feed: newFeed(s), pace: newBreaker(b, s.plan.Retry, 1), stale: true}
 }
 
 // join has nothing to wait for: all is done in run.
@@ -55,7 +55,8 @@ func (s *serial) run(stop, work context.Context) error {
 func (s *serial) turn(stop, work context.Context) error {
 	s.again = false
 	now := s.clock.Now().UTC()
-	if s.paused || !s.pace.room(0, now) {
+	s.timing.wake()
+	if s.pausing.on() || !s.pace.room(0, now) {
 		return nil
 	}
 	if s.stale {
@@ -75,12 +76,21 @@ func (s *serial) turn(stop, work context.Context) error {
 	if s.partial != nil {
 		return s.flushNear(work)
 	}
+	s.tasks = slices.DeleteFunc(s.tasks, func(t *task) bool { return !s.passes(t, s.lapse(t, now)) })
 	s.again = len(s.tasks) > 0 || s.unsettled()
 	if len(s.tasks) == 0 {
+		s.sort()
 		s.tend(work, now)
 		return s.flush(work)
 	}
 	return s.deliver(work, now)
+}
+
+// sort puts what is to be settled in the order of the offsets, in which it takes the cursor along over more than a window.
+func (s *serial) sort() {
+	for _, l := range s.lanes {
+		slices.SortStableFunc(l.outcomes, func(x, y event.Outcome) int { return cmp.Compare(x.Offset, y.Offset) })
+	}
 }
 
 // wants is when the sink wants to be tended; zero is never.
@@ -172,7 +182,10 @@ func (s *serial) gather(stop context.Context, now time.Time) (err error) {
 
 // next takes an event of a lane that fits into the call, or nil.
 func (s *serial) next(stop context.Context, l *lane, b *batcher, now time.Time) (*task, error) {
-	for s.spare == nil {
+	for n := 0; n < Window && s.spare == nil; n++ {
+		if !s.token(now) {
+			return s.nextFresh(stop, l, b, now)
+		}
 		t, o, err := l.due(stop, now)
 		switch {
 		case err != nil:
@@ -181,6 +194,7 @@ func (s *serial) next(stop context.Context, l *lane, b *batcher, now time.Time) 
 			l.outcomes = append(l.outcomes, *o)
 		case t == nil:
 			return s.nextFresh(stop, l, b, now)
+		case !s.passes(t, s.screen(t, now)):
 		case b.fits(t.item):
 			return t, nil
 		default:
@@ -203,15 +217,26 @@ func (s *serial) nextFresh(stop context.Context, l *lane, b *batcher, now time.T
 			b.close = s.plan.Batch.Wait > 0
 			return nil, nil
 		}
+		if !s.ripe(l, now) {
+			return nil, nil
+		}
 		t, o, err := l.take(stop, now)
 		if o != nil {
 			l.outcomes = append(l.outcomes, *o)
 		}
-		if t != nil || err != nil {
+		if err != nil || t != nil && s.passes(t, s.screen(t, now)) {
 			return t, err
 		}
 	}
 	return nil, nil
+}
+
+// passes notes what becomes of an event that is not delivered now, and says that there is nothing.
+func (s *serial) passes(t *task, o *event.Outcome) bool {
+	if o != nil {
+		t.lane.outcomes = append(t.lane.outcomes, *o)
+	}
+	return o == nil
 }
 
 func (s *serial) deliver(work context.Context, now time.Time) error {
@@ -263,7 +288,7 @@ func (s *serial) conclude(settling event.Settling, took time.Duration, now time.
 			e.counts[outcomeDelivered]++
 			e.settle(t, t.settled(settling.Status(i), took))
 		} else {
-			s.judgeOne(e, t, event.VerdictOf(v), now)
+			s.judgeOne(e, t, s.verdict(v), now)
 		}
 	}
 	return e
@@ -283,7 +308,7 @@ func (s *serial) judgeOne(e *ending, t *task, f event.Failure, now time.Time) {
 		e.settle(t, again.kept(event.Dead, j.reason, time.Time{}))
 		e.dead = append(e.dead, &again)
 	case countIt:
-		next := now.Add(backoff(s.plan.Retry, again.tries, f.After, s.rand()))
+		next := s.before(t, now.Add(backoff(s.plan.Retry, again.tries, f.After, s.rand())))
 		e.settle(t, again.kept(event.Retry, j.reason, next))
 		t.lane.dues.expect(next)
 	default:
@@ -354,7 +379,7 @@ func (s *serial) apply(e *ending, now time.Time) {
 	s.tasks = e.kept
 	switch {
 	case e.gone:
-		s.paused = true
+		s.gone(e.failure, now)
 		s.logger.Error(goneText, "status", e.failure.Status)
 	case e.failure != nil:
 		s.stale = true
@@ -366,16 +391,16 @@ func (s *serial) apply(e *ending, now time.Time) {
 
 func (s *serial) alarm(now time.Time) time.Time {
 	switch {
-	case s.paused:
+	case s.pausing.on():
 		return time.Time{}
 	case !s.pace.room(0, now):
 		return s.pace.alarm()
 	case len(s.tasks) > 0:
 		return now
 	case s.partial != nil:
-		return earliest(s.partial.until, s.dueAlarm())
+		return earliest(s.partial.until, s.timing.alarm(s.dueAlarm()))
 	}
-	return earliest(s.dueAlarm(), s.wants())
+	return earliest(s.timing.alarm(s.dueAlarm()), s.wants())
 }
 
 func (s *serial) show() {

@@ -15,6 +15,7 @@ import (
 
 // subscriber is what the goroutine of a sink and those who look at it share: names, settings and counters.
 type subscriber struct {
+	name   string // pipeline/sink
 	owner  string // of the sink's state
 	index  int    // in its pipeline
 	plan   *pipelines.Sink
@@ -31,6 +32,8 @@ type subscriber struct {
 	prefix []byte // of what a delivery's key is the hash of
 	counts counts
 	rest   rest
+
+	pausing pausing
 }
 
 // folds keep apart the lines of a sink, so that those of one kind cannot hide the others. The sink's goroutine writes them all.
@@ -47,13 +50,16 @@ type counts struct {
 	oldest              atomic.Int64 // unix nanoseconds, 0 for none
 	lastSuccess         atomic.Int64 // unix nanoseconds, 0 for never
 	parked              atomic.Int64 // rows made because the window or the memory was full
+	delayed, rated      atomic.Int64 // rows made for a delay, and for the rate of a key
+	rateNanos           atomic.Int64 // for which rates held back events
 }
 
 func (r *Router) newSubscriber(p *pipeline, i int, plan *pipelines.Sink, sink Sink, logger *slog.Logger) *subscriber {
+	name := SubscriptionName(p.name, plan.Name)
 	s := &subscriber{
-		owner: "sink:" + SubscriptionName(p.name, plan.Name), index: i, plan: plan, sink: sink, log: r.log,
+		name: name, owner: "sink:" + name, index: i, plan: plan, sink: sink, log: r.log,
 		shared: r.can.Shared, rows: r.rows(), clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
-		prefix: withLength(withLength(nil, p.name), plan.Name),
+		prefix: withLength(withLength(nil, p.name), plan.Name), pausing: pausing{writer: make(chan struct{}, 1)},
 	}
 	for _, t := range p.topics {
 		l := newLane(s, t)
@@ -88,6 +94,7 @@ type task struct {
 	tries    int       // failed attempts of which this process knows, for the backoff
 	nextAt   time.Time // when it may be tried again
 	deferred bool      // the destination asked for that time
+	turned   bool      // it has its turn of the rate for the next attempt
 	marks    marks
 }
 
@@ -116,6 +123,7 @@ func (l *lane) newTask(item *shaped, row *event.Exception) *task {
 // delivery is what the sink gets of a task; it begins an attempt.
 func (t *task) delivery(now time.Time) event.Delivery {
 	t.x.Attempts++
+	t.turned = false
 	if t.x.FirstAt.IsZero() {
 		t.x.FirstAt = now
 	}

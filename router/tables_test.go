@@ -289,7 +289,7 @@ func TestMetricsOfANameAgree(t *testing.T) {
 			t.Errorf("metric %+v", m)
 		}
 	}
-	if len(labels) != 18 {
+	if len(labels) != 21 {
 		t.Errorf("%d names", len(labels))
 	}
 }

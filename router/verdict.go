@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -26,7 +27,7 @@ type judgement struct {
 }
 
 // goneText is what the log says when a subscription pauses.
-const goneText = "the destination is gone: the subscription pauses until the next start"
+const goneText = "the destination is gone: the subscription pauses until it is resumed"
 
 // history is what is known about an event when an attempt of it failed.
 type history struct {
@@ -77,6 +78,19 @@ func (t *task) judge(f *event.Failure, accepted, refused int64, r pipelines.Retr
 	t.x.LastAt, t.x.Status, t.x.Stage = now, f.Status, ""
 	t.x.Error, t.x.Answer, t.x.Progress = clip(words(f)), f.Answer[:min(len(f.Answer), answerMax)], f.Progress
 	return j
+}
+
+// verdict is what an attempt failed of, by the statuses that the sink's settings sort otherwise than its type does.
+func (s *subscriber) verdict(err error) event.Failure {
+	f := event.VerdictOf(err)
+	switch r := &s.plan.Retry; {
+	case f.Status == 0:
+	case slices.Contains(r.Never, f.Status):
+		f.Class, f.Deferred, f.After = event.PermanentClass, false, 0
+	case f.Class != event.UnavailableClass && slices.Contains(r.On, f.Status):
+		f.Class = event.Counted
+	}
+	return f
 }
 
 // words is the text of a failure. One without a cause would panic, which is not worth the process.
@@ -135,9 +149,10 @@ func outcomeOf(f *event.Failure) outcome {
 	return outcomeFailed
 }
 
-const deadReasons = 4
+const deadReasons = 5
 
-var reasonNames = [deadReasons]event.Reason{event.ReasonPermanent, event.ReasonAttempts, event.ReasonAge, event.ReasonOnError}
+var reasonNames = [deadReasons]event.Reason{
+	event.ReasonPermanent, event.ReasonAttempts, event.ReasonAge, event.ReasonExpired, event.ReasonOnError}
 
 func reasonIndex(r event.Reason) int {
 	for i, name := range reasonNames {

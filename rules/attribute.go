@@ -64,7 +64,7 @@ func rootOf(name string, s Scope) (root, bool) {
 	switch {
 	case name == "data":
 		return rootData, true
-	case name == "body" && s == IntakeScope:
+	case name == "body" && s == IntakeScope, name == "events" && s == DigestScope:
 		return rootBody, true
 	}
 	return 0, false
@@ -75,6 +75,9 @@ func namesIn(s Scope) []string {
 	names := append(slices.Clone(attributeNames[:]), "data", "ext")
 	if s == IntakeScope {
 		names = append(names, "headers", "query", "params", "body")
+	}
+	if s == DigestScope {
+		names = append(names, "events")
 	}
 	slices.Sort(names)
 	return names

@@ -59,9 +59,11 @@ func (x *Expr) build(o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := (&inspector{options: o}).node(&tree.Node, 0, nil); err != nil {
+	in := &inspector{options: o}
+	if err := in.node(&tree.Node, 0, nil); err != nil {
 		return err
 	}
+	x.names = in.names
 	if _, err := checker.Check(tree, config); err != nil {
 		return err
 	}
@@ -122,6 +124,7 @@ type environment struct {
 	Query           map[string]any `expr:"query"`
 	Params          map[string]any `expr:"params"`
 	Body            any            `expr:"body"`
+	Events          any            `expr:"events"`
 }
 
 var (

@@ -42,6 +42,7 @@ type Scope uint8
 const (
 	EventScope  Scope = iota // the event only
 	IntakeScope              // the event and the request that brought it
+	DigestScope              // the event, and all events of its delivery: events is a list, Input.Body as JSON
 )
 
 // Options are the settings of a compilation.
@@ -76,6 +77,7 @@ type Expr struct {
 	arguments int      // how many values direct needs room for
 
 	attributes bool // it reads more than data and body
+	names      []string
 	quiet      bool // its failures neither quote it nor name a place in it
 	pool       sync.Pool
 }
@@ -85,6 +87,9 @@ func Compile(src string, o Options) (*Expr, error) { return compile(text{src: sr
 
 // DataOnly says that the expression reads nothing of an event but its data.
 func (x *Expr) DataOnly() bool { return !x.attributes }
+
+// Names are the names that the expression uses, such as data and type, each once.
+func (x *Expr) Names() []string { return x.names }
 
 // String returns the source text.
 func (x *Expr) String() string { return x.text.src }

@@ -24,7 +24,10 @@ var gone = map[string]string{
 
 // inspector looks at an expression before its types are checked: names, functions and bounds. It puts the constants in whose
 // values are known now: env("NAME") and time zones.
-type inspector struct{ options Options }
+type inspector struct {
+	options Options
+	names   []string // that it met, variables left out
+}
 
 func (in *inspector) node(n *ast.Node, depth int, variables []string) error {
 	switch t := (*n).(type) {
@@ -74,8 +77,14 @@ func (in *inspector) nodes(list []*ast.Node, depth int, variables []string) erro
 
 // name refuses what is neither a name of the scope nor a variable.
 func (in *inspector) name(n *ast.IdentifierNode, variables []string) error {
+	if slices.Contains(variables, n.Value) {
+		return nil
+	}
 	known := namesIn(in.options.Scope)
-	if slices.Contains(known, n.Value) || slices.Contains(variables, n.Value) {
+	if slices.Contains(known, n.Value) {
+		if !slices.Contains(in.names, n.Value) {
+			in.names = append(in.names, n.Value)
+		}
 		return nil
 	}
 	hint := fmt.Sprintf("the names here are %s", strings.Join(known, ", "))

@@ -108,6 +108,16 @@ func (t Template) Literal() (string, bool) {
 	return t.src, true
 }
 
+// Names are the names that its expressions use, such as data and type. They may repeat.
+func (t Template) Names() (names []string) {
+	for _, p := range t.parts {
+		if p.x != nil {
+			names = append(names, p.x.Names()...)
+		}
+	}
+	return names
+}
+
 // Prefix is the literal text before the first expression.
 func (t Template) Prefix() string {
 	if len(t.parts) == 0 || t.parts[0].x != nil {

@@ -16,6 +16,8 @@ type target interface {
 	Redrive(ctx context.Context, q app.Query) (int, error)
 	Drop(ctx context.Context, q app.Query) (int, error)
 	Subscriptions(ctx context.Context) ([]app.Subscription, error)
+	Pause(ctx context.Context, p app.Pause) (int, error)
+	Resume(ctx context.Context, p app.Pause) (int, error)
 	Events(ctx context.Context, id string, limit int) ([]app.Place, error)
 	Close() error
 }

@@ -115,6 +115,20 @@ func (r *remote) Subscriptions(ctx context.Context) ([]app.Subscription, error) 
 	return all, err
 }
 
+// Pause asks for a pause of what p names.
+func (r *remote) Pause(ctx context.Context, p app.Pause) (int, error) {
+	var answer app.Paused
+	err := r.call(ctx, http.MethodPost, "/api/v1/subscriptions/pause", p, &answer)
+	return answer.Paused, err
+}
+
+// Resume asks for the end of a pause.
+func (r *remote) Resume(ctx context.Context, p app.Pause) (int, error) {
+	var answer app.Resumed
+	err := r.call(ctx, http.MethodPost, "/api/v1/subscriptions/resume", p, &answer)
+	return answer.Resumed, err
+}
+
 // Events asks where an event is.
 func (r *remote) Events(ctx context.Context, id string, limit int) ([]app.Place, error) {
 	var places []app.Place

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/millrace-run/millrace/event"
 )
@@ -18,6 +19,7 @@ func exceptions() []testCase {
 		{"exceptions/verbatim", nil, dueVerbatim},
 		{"exceptions/free the cursor", nil, dueFreesCursor},
 		{"exceptions/wake", nil, dueWakes},
+		{"exceptions/without an attempt", nil, dueWithoutAttempt},
 		{"exceptions/beside each other", needs(shared), dueOfTwo},
 	}
 }
@@ -186,4 +188,26 @@ func records(x []event.Exceptional) []event.Record {
 		out[i] = x[i].Record
 	}
 	return out
+}
+
+// dueWithoutAttempt: a row may be made for an event that was never tried. Its time may lie as far ahead as a log counts, and holds back
+// no other.
+func dueWithoutAttempt(s *subject) {
+	r, recs := s.oneReader(3)
+	far := time.Unix(1<<33, 0).UTC()
+	later := event.Exception{State: event.Retry, Reason: event.ReasonDelayed, NextAt: far}
+	paced := event.Exception{State: event.Retry, Reason: event.ReasonRate, NextAt: at(10), LastAt: at(1)}
+	soon := event.Exception{State: event.Retry, Reason: event.ReasonDelayed, NextAt: at(5)}
+	r.settle(failed(recs[0], later, false), failed(recs[1], paced, false), failed(recs[2], soon, false))
+	r.nothing()
+	r.position(recs[2].Offset, recs[2].Offset)
+	r.dues(at(4), at(5))
+	r.dues(at(5), at(10), recs[2])
+	got, next := r.due(at(10), 10)
+	if len(got) != 1 || !next.Equal(far) {
+		s.Fatalf("%d are due, the next at %v", len(got), next)
+	}
+	if diff := cmp.Diff(paced, got[0].Exception, cmpopts.EquateEmpty()); diff != "" {
+		s.Errorf("the row that is due (-want +got):\n%s", diff)
+	}
 }

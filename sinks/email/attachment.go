@@ -50,7 +50,7 @@ func checkAttachments(set map[string]rules.Template) ([]attachment, error) {
 func newAttachment(key string, content rules.Template) (attachment, error) {
 	a := attachment{key: key, content: content}
 	var err error
-	if a.name, err = rules.CompileTemplate(key, rules.Options{}); err != nil {
+	if a.name, err = rules.CompileTemplate(key, rules.Options{Scope: rules.DigestScope}); err != nil {
 		return a, fmt.Errorf("the file name: %w", err)
 	}
 	if text, ok := a.name.Literal(); ok {

@@ -20,16 +20,16 @@ type Config struct {
 	TLS         string                    `yaml:"tls,oneof=required|offered|none" doc:"required: STARTTLS or nothing is sent (the default beyond loopback); offered: if the server has it; none"`
 	Username    string                    `yaml:"username" doc:"to log in with; never sent without TLS beyond loopback"`
 	Password    string                    `yaml:"password,secret" doc:"to log in with"`
-	From        rules.Template            `yaml:"from,required" doc:"the sender: address, or Name <address>"`
-	To          []rules.Template          `yaml:"to" doc:"recipients, one address each; what is empty is left out"`
-	Cc          []rules.Template          `yaml:"cc" doc:"further recipients that everyone sees"`
-	Bcc         []rules.Template          `yaml:"bcc" doc:"further recipients that no one sees"`
-	ReplyTo     []rules.Template          `yaml:"reply_to" doc:"where answers go"`
-	Subject     rules.Template            `yaml:"subject,required" doc:"one line"`
-	Text        rules.Template            `yaml:"text" doc:"the body as plain text"`
-	HTML        rules.Template            `yaml:"html" doc:"the body as HTML; what an expression yields is escaped for its place"`
-	Headers     map[string]rules.Template `yaml:"headers,secret" doc:"further headers by name"`
-	Attachments map[string]rules.Template `yaml:"attachments" doc:"content by file name (which may hold expressions too): text, or data:<type>;base64,{{ … }}"`
+	From        rules.Template            `yaml:"from,required,digest" doc:"the sender: address, or Name <address>"`
+	To          []rules.Template          `yaml:"to,digest" doc:"recipients, one address each; what is empty is left out"`
+	Cc          []rules.Template          `yaml:"cc,digest" doc:"further recipients that everyone sees"`
+	Bcc         []rules.Template          `yaml:"bcc,digest" doc:"further recipients that no one sees"`
+	ReplyTo     []rules.Template          `yaml:"reply_to,digest" doc:"where answers go"`
+	Subject     rules.Template            `yaml:"subject,required,digest" doc:"one line"`
+	Text        rules.Template            `yaml:"text,digest" doc:"the body as plain text"`
+	HTML        rules.Template            `yaml:"html,digest" doc:"the body as HTML; what an expression yields is escaped for its place"`
+	Headers     map[string]rules.Template `yaml:"headers,secret,digest" doc:"further headers by name"`
+	Attachments map[string]rules.Template `yaml:"attachments,digest" doc:"content by file name (which may hold expressions too): text, or data:<type>;base64,{{ … }}"`
 }
 
 // The values of TLS.
@@ -61,6 +61,7 @@ type letter struct {
 	html                 *page // nil: none
 	headers              []header
 	attachments          []attachment
+	digests              bool // a template asks for the events of the mail as a list
 }
 
 func (c Config) check() (server, letter, error) {
@@ -87,6 +88,7 @@ func (c Config) check() (server, letter, error) {
 	}
 	l.headers, headerErr = checkHeaders(c.Headers)
 	l.attachments, attachmentErr = checkAttachments(c.Attachments)
+	l.digests = c.uses(l.attachments, func(name string) bool { return name == "events" }) != nil
 	return to, l, errors.Join(serverErr, keyError("from", fromErr), toErr, ccErr, bccErr, replyErr,
 		keyError("subject", checkSubject(c.Subject)), keyError("text", textErr), keyError("html", htmlErr), headerErr, attachmentErr)
 }

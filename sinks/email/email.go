@@ -1,4 +1,4 @@
-// Package email sends each event as one mail.
+// Package email sends each event as one mail, or several as one digest.
 //
 // A mail goes to all of its recipients in one transaction; each of them is answered for by itself. Who was accepted is not mailed
 // again: the failure's progress names them, so that the next attempt and a redrive reach only the others. A refusal with 5yz is
@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -28,6 +29,8 @@ type Sink struct {
 	letter   letter
 	username string
 	password string
+	batched  bool
+	single   error          // why it cannot put several events into one mail; nil: it can
 	roots    *x509.CertPool // nil: the system's
 	dial     func(ctx context.Context, scheme, address string) (net.Conn, error)
 	idle     *pool
@@ -39,7 +42,7 @@ func New(c Config, options ...Option) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{to: to, letter: letter, username: c.Username, password: c.Password, dial: network, idle: newPool(5 * time.Second)}
+	s := &Sink{to: to, letter: letter, single: c.uses(letter.attachments, func(name string) bool { return name != "events" }), username: c.Username, password: c.Password, dial: network, idle: newPool(5 * time.Second)}
 	for _, o := range options {
 		o(s)
 	}
@@ -50,12 +53,29 @@ func New(c Config, options ...Option) (*Sink, error) {
 // then is Unavailable.
 func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
 	settling := event.Settling{Verdicts: make([]error, len(batch)), Statuses: make([]int, len(batch))}
-	for i, d := range batch {
-		if settling.Verdicts[i] = s.attempt(ctx, d); settling.Verdicts[i] == nil {
-			settling.Statuses[i] = replyTaken
-		}
+	for _, mail := range s.mails(batch) {
+		s.deliver(ctx, batch, mail, &settling)
 	}
 	return settling
+}
+
+// deliver sends some of the events as one mail.
+func (s *Sink) deliver(ctx context.Context, batch []event.Delivery, of []int, settling *event.Settling) {
+	members := make([]event.Delivery, len(of))
+	for i, at := range of {
+		members[i] = batch[at]
+	}
+	verdict, content := s.attempt(ctx, members)
+	if content && len(of) > 1 {
+		s.deliver(ctx, batch, of[:len(of)/2], settling)
+		s.deliver(ctx, batch, of[len(of)/2:], settling)
+		return
+	}
+	for _, at := range of {
+		if settling.Verdicts[at] = verdict; verdict == nil {
+			settling.Statuses[at] = replyTaken
+		}
+	}
 }
 
 // replyTaken is how a server says that it has taken a mail.
@@ -67,22 +87,24 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-func (s *Sink) attempt(ctx context.Context, d event.Delivery) error {
-	p := readProgress(d.Progress)
-	m, err := s.letter.compose(d)
+// attempt sends one mail of events with the same progress. content says that the failure is one of what is in the mail: of several
+// events it does not tell which.
+func (s *Sink) attempt(ctx context.Context, members []event.Delivery) (verdict error, content bool) {
+	p := readProgress(members[0].Progress)
+	m, err := s.letter.compose(members)
 	if err != nil {
-		return permanent(err, p)
+		return permanent(err, p), true
 	}
 	if err := ctx.Err(); err != nil {
-		return s.unavailable(ctx, errors.New("not begun"), p)
+		return s.unavailable(ctx, errors.New("not begun"), p), false
 	}
 	out := &result{replies: map[string]*refusal{}}
 	if open := p.open(m.recipients); len(open) > 0 {
 		if err := s.send(ctx, m, open, p, out); err != nil {
-			return s.unavailable(ctx, err, p)
+			return s.unavailable(ctx, err, p), false
 		}
 	}
-	return s.verdict(m, out, p)
+	return s.verdict(m, out, p), out.content
 }
 
 // send makes one transaction. What it learns about recipients goes to p and out; its error says that it learned nothing about the
@@ -153,6 +175,7 @@ func (out *result) settle(of []mailbox, err error, p *progress) error {
 	for _, one := range of {
 		address := one.address()
 		if r.class() == event.PermanentClass {
+			out.content = out.content || strings.HasSuffix(r.stage, "DATA")
 			p.refuse(address, r)
 			continue
 		}

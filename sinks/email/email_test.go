@@ -41,7 +41,7 @@ func TestMail(t *testing.T) {
 		"From": `"Shop" <shop@example.com>`, "To": "Zoë <zoe@example.com>", "Cc": "<cc@example.com>",
 		"Reply-To": `"Help" <help@example.com>, <more@example.com>`, "Subject": "Order o-1 für Zoë", "X-Shop": "o-1/Zoë",
 		"Message-Id": "<0123456789abcdef0123456789abcdef@example.com>", "Date": "Wed, 04 Mar 2026 11:00:00 +0000",
-		"Auto-Submitted": "auto-generated", "Mime-Version": "1.0", "Bcc": "", "User-Agent": "",
+		"Auto-Submitted": "auto-generated", "Mime-Version": "1.0", "Millrace-Attempt": "1", "Bcc": "", "User-Agent": "",
 		"List-Unsubscribe": "<https://example.com/" + strings.Repeat("u", 200) + "?id=o-1>",
 	} {
 		if got, err := h.Text(key); got != want || err != nil {

@@ -61,7 +61,7 @@ func reserved(canonical string) error {
 	switch canonical {
 	case "From", "To", "Cc", "Bcc", "Reply-To", "Subject":
 		return fmt.Errorf("this header has a key of its own: %s", strings.ReplaceAll(strings.ToLower(canonical), "-", "_"))
-	case "Date", "Message-Id", "Mime-Version", "Auto-Submitted":
+	case "Date", "Message-Id", "Mime-Version", "Auto-Submitted", attemptHeader:
 		return errors.New("this header is set by Millrace")
 	case "Sender", "Return-Path", "Received", "Received-Spf", "Delivered-To", "Authentication-Results", "Dkim-Signature":
 		return errors.New("this header belongs to the transport and cannot be set")

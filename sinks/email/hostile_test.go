@@ -37,7 +37,7 @@ func hostile() []string {
 }
 
 // structure is every header that the mail of TestHostile may have.
-var structure = []string{"Auto-Submitted", "Content-Transfer-Encoding", "Content-Type", "Date", "From", "Message-Id", "Mime-Version",
+var structure = []string{"Auto-Submitted", "Content-Transfer-Encoding", "Content-Type", "Date", "From", "Message-Id", "Millrace-Attempt", "Mime-Version",
 	"Reply-To", "Subject", "To", "X-Note"}
 
 // TestHostile puts every string into the name of the recipient, the subject, a header and both bodies: it arrives as text, or the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/wneessen/go-mail"
 
@@ -15,7 +16,10 @@ import (
 // maxRecipients is what RFC 5321 makes every server take at once.
 const maxRecipients = 100
 
-// message is the mail of one event.
+// attemptHeader carries which attempt of a delivery a mail is, as in requests of the http sink.
+const attemptHeader = "Millrace-Attempt"
+
+// message is the mail of one event, or of several.
 type message struct {
 	from       mailbox
 	recipients []mailbox // of to, cc and bcc, each once
@@ -24,9 +28,13 @@ type message struct {
 }
 
 // compose makes the mail. Whatever it cannot make is the event's fault, so the caller makes its errors Permanent. The same
-// event makes the same mail at each attempt, but for the boundaries of its parts.
-func (l *letter) compose(d event.Delivery) (*message, error) {
+// event makes the same mail at each attempt, but for the boundaries of its parts and the number of the attempt; so do the same events.
+func (l *letter) compose(members []event.Delivery) (*message, error) {
+	d := identity(members)
 	in := &rules.Input{Event: d.Event}
+	if l.digests {
+		in.Body = list(members)
+	}
 	msg := mail.NewMsg(mail.WithNoDefaultUserAgent())
 	m, err := l.address(msg, in)
 	if err != nil {
@@ -40,6 +48,7 @@ func (l *letter) compose(d event.Delivery) (*message, error) {
 	msg.SetMessageIDWithValue(d.Key + "@" + m.from.domain)
 	msg.SetDateWithValue(d.Event.Received.UTC())
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")
+	msg.SetGenHeader(attemptHeader, strconv.Itoa(d.Attempt))
 	for _, h := range l.headers {
 		value, err := renderLine(h.value, in)
 		if err != nil {

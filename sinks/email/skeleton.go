@@ -18,7 +18,7 @@ func hole(i int) string { return "{{" + strconv.Itoa(i) + "}}" }
 // Where an expression ends is for package rules to say: the first closing braces up to which the text compiles are its end, for
 // a shorter text leaves its braces or quotes open. The expressions are not run, so what env yields does not matter.
 func skeleton(t rules.Template) (text string, holes int, err error) {
-	anyEnv := rules.Options{Env: func(string) (string, bool) { return "", true }}
+	anyEnv := rules.Options{Scope: rules.DigestScope, Env: func(string) (string, bool) { return "", true }}
 	var b strings.Builder
 	rest := t.String()
 	for {

@@ -74,6 +74,7 @@ func permanent(err error, p *progress) error {
 type result struct {
 	later   []string // those that must wait, in order
 	replies map[string]*refusal
+	content bool // the mail itself was refused for good, not a recipient
 }
 
 // verdict sums up an attempt that had an answer for every recipient. While one of them waits, the event does; then those that

@@ -14,7 +14,7 @@ import (
 	"github.com/millrace-run/millrace/router"
 )
 
-// longest is how much time may pass in a test, beyond the longest max_age of its sinks. What is not settled by then waits for ever.
+// longest is how much time may pass in a test, beyond the longest delay and max_age of a sink. What is not settled by then waits for ever.
 const longest = 30 * 24 * time.Hour
 
 // outcome is what a test came to.
@@ -127,7 +127,11 @@ func (s *scene) drive(ctx context.Context) error {
 func (s *scene) limit() time.Duration {
 	limit := longest
 	for _, k := range s.pipeline.Sinks {
-		limit = max(limit, longest+k.Retry.MaxAge)
+		own := k.Retry.MaxAge
+		if k.Delay != nil {
+			own += k.Delay.For
+		}
+		limit = max(limit, longest+own)
 	}
 	return limit
 }

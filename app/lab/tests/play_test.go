@@ -3,12 +3,15 @@ package tests
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/millrace-run/millrace/app"
 	"github.com/millrace-run/millrace/brokers/engine"
 	"github.com/millrace-run/millrace/pipelines"
 	"github.com/millrace-run/millrace/router"
@@ -304,5 +307,57 @@ func TestRunSelects(t *testing.T) {
 	results, err := Run(t.Context(), plan(t, passing), Options{Run: regexp.MustCompile(`^orders/a (filter|stage)`)})
 	if err != nil || len(results) != 2 || results[0].Name != "a filter drops" || results[1].Name != "a stage that fails" {
 		t.Errorf("%v, %v", results, err)
+	}
+}
+
+// What waits for its time is played without waiting.
+func TestTiming(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipelines.yaml")
+	text := `
+pipelines:
+  reminders:
+    source: { webhook: { path: /reminders } }
+    sinks:
+      later: { http: { url: "http://127.0.0.1:9/" }, delay: 40d }
+      then: { http: { url: "http://127.0.0.1:9/" }, delay: { until: data.at }, expire: 3d }
+      paced: { http: { url: "http://127.0.0.1:9/" }, rate: { limit: 1/d, key: data.who } }
+      tried: { http: { url: "http://127.0.0.1:9/" }, retry: { schedule: [1s, 1d], on: [422] } }
+    tests:
+      - name: all in their time
+        given:
+          - { data: { who: a, at: "2026-01-02T08:00:00Z" } }
+          - { data: { who: a, at: "2026-01-09T08:00:00Z" } }
+          - { data: { who: b } }
+        mock: { tried: { status: 422 } }
+        expect:
+          later: [ {}, {}, {} ]
+          then: [ { id: test-1 }, { id: test-3 } ]
+          paced: [ { id: test-1 }, { id: test-2 }, { id: test-3 } ]
+          tried: []
+          attempts: { then: 2, paced: 3, tried: 9 }
+          dead_letters:
+            - { event_id: test-1, sink: tried, reason: attempts, attempts: 3 }
+            - { event_id: test-2, sink: then, reason: expired, attempts: 0 }
+            - { event_id: test-2, sink: tried, reason: attempts }
+            - { event_id: test-3, sink: tried, reason: attempts }
+      - name: not within a lifetime
+        given: { data: { who: a, at: "9999-12-31T23:59:59Z" } }
+        expect: { then: [], dead_letters: [ { sink: then, reason: expired } ] }
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, report := app.Load(app.Source{Path: path})
+	if p == nil {
+		t.Fatal(report.Text())
+	}
+	results, err := Run(t.Context(), p, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		if !r.OK() || r.Notes != nil {
+			t.Errorf("%s: %s\n%v", r.Name, faults(r), r.Notes)
+		}
 	}
 }
