@@ -13,9 +13,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -128,6 +130,14 @@ var examplesShow = map[string]shown{
 			{Pipeline: "access-log", Sink: "screen", Delivered: 3},
 		},
 	},
+	"task-queue": {
+		printed: []string{"parcels/archive  .millrace/dev/data/parcels.ndjson ← ", "the parcel has no address"},
+		files:   map[string]string{"../../labels.txt": "p-1 Ada, 12 Analytical Way"},
+		tallies: []app.Tally{
+			{Pipeline: "parcels", Received: 2}, {Pipeline: "parcels", Sink: "labels", Delivered: 1, DeadLetters: 1},
+			{Pipeline: "parcels", Sink: "archive", Delivered: 2},
+		},
+	},
 	"etl": {
 		printed: []string{
 			"sales/warehouse  row of sales\n          receipt  n-1001\n          day      2026-11-19\n          article  pencil\n          quantity 3\n          total    2.4",
@@ -196,6 +206,7 @@ func TestExamplesLive(t *testing.T) {
 			e.begin(folder)
 			e.runAll()
 			e.postAll()
+			e.consumeAll()
 			for _, text := range want.printed {
 				e.until("printed "+text, func() error {
 					if !strings.Contains(e.out.String(), text) {
@@ -329,6 +340,22 @@ func (e *liveExample) postAll() {
 	slices.Sort(inputs)
 	if d := cmp.Diff(inputs, posted); d != "" {
 		e.Errorf("the README does not post its input files, each once (-files +posted):\n%s", d)
+	}
+}
+
+// consumeAll works on queues as the README tells.
+func (e *liveExample) consumeAll() {
+	e.Helper()
+	line := regexp.MustCompile(`(?m)^\S*millrace consume (\S+) --exec '([^']+)' --max (\d+)$`)
+	for _, m := range line.FindAllStringSubmatch(read(e.T, "README.md"), -1) {
+		most, _ := strconv.Atoi(m[3])
+		c := app.Consumer{
+			URL: app.QueueBelow(e.ports.Replace("http://127.0.0.1:8080"), m[1]), Workers: []app.Work{app.Exec(m[2], &e.out, &e.out)},
+			Lease: time.Minute, Max: most, Logger: slog.New(slog.DiscardHandler),
+		}
+		if _, err := c.Run(e.Context()); err != nil {
+			e.Fatalf("%s: %v", m[0], err)
+		}
 	}
 }
 

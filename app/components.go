@@ -7,6 +7,7 @@ import (
 	"github.com/millrace-run/millrace/sinks/console"
 	"github.com/millrace-run/millrace/sinks/email"
 	"github.com/millrace-run/millrace/sinks/http"
+	"github.com/millrace-run/millrace/sinks/queue"
 	"github.com/millrace-run/millrace/sinks/s3"
 	sqlsink "github.com/millrace-run/millrace/sinks/sql"
 	"github.com/millrace-run/millrace/sinks/storage"
@@ -66,6 +67,8 @@ func (d *Detour) types(logger *slog.Logger) pipelines.Types {
 			once(pipelines.AlwaysOnce, "", serial(
 				component("sql", "Rows of a table in PostgreSQL or SQLite, each event exactly once.", sqlsink.Defaults, newSQL),
 				pipelines.Batch{Count: 4096, Bytes: 4 << 20})),
+			once(pipelines.NeverOnce, "has an event again whose worker was not heard",
+				pulled(sink(component("queue", "Workers take the events themselves, over HTTP.", queue.Defaults, queue.New), 1, single))),
 			once(pipelines.NeverOnce, "shows again what a crash kept from being settled",
 				serial(component("console", "Standard output: for a person on a terminal, NDJSON in a pipe.", console.Defaults, newConsole), many)),
 		},
@@ -122,5 +125,11 @@ func answers(verdict func(status int) error, t pipelines.Type) pipelines.Type {
 // serial is a sink that is one writer.
 func serial(t pipelines.Type, b pipelines.Batch) pipelines.Type {
 	t.Serial, t.Concurrency, t.Batch = true, 1, b
+	return t
+}
+
+// pulled is a sink from which workers take events.
+func pulled(t pipelines.Type) pipelines.Type {
+	t.Pull = true
 	return t
 }

@@ -84,6 +84,7 @@ pipelines:
       http: { http: { url: "http://127.0.0.1:1/" } }
       email: { email: { server: "smtp://127.0.0.1:1", from: a@example.com, to: b@example.com, subject: s, text: t } }
       storage: { storage: { path: data/all.ndjson } }
+      queue: { queue: {} }
       s3: { s3: { bucket: orders } }
       sql: { sql: { url: "sqlite:data/x.db", table: t, columns: { source: source, id: id } } }
       console: { console: {} }
@@ -93,7 +94,7 @@ pipelines:
 	}
 	built := map[string]bool{}
 	for _, s := range plan.Pipelines[0].Sinks {
-		if _, ok := s.Value.(router.Sink); !ok {
+		if _, ok := s.Value.(router.Sink); ok == s.Pull {
 			t.Errorf("%s is a %T", s.Type, s.Value)
 		}
 		built[s.Type] = true

@@ -43,7 +43,8 @@ type process struct {
 	Options
 	*instance
 	admin    *server
-	webhooks *server // nil when no pipeline has a webhook
+	webhooks *server // nil when no pipeline has a webhook or a queue
+	queues   http.Handler
 }
 
 // open takes the outbox and the ports, in this order, so that a second start beside a running one hears who holds the outbox.
@@ -70,7 +71,10 @@ func open(ctx context.Context, o Options) (_ *process, err error) {
 	if p.admin, err = bind(ctx, "admin.listen", o.Plan.Admin.Listen); err != nil {
 		return nil, err
 	}
-	if len(p.intake.hooks) > 0 {
+	if p.queues, err = newQueues(o.Plan, p.flows); err != nil {
+		return nil, err
+	}
+	if len(p.intake.hooks) > 0 || p.queues != nil {
 		if p.webhooks, err = bind(ctx, "http.listen", o.Plan.HTTP.Listen); err != nil {
 			return nil, err
 		}
@@ -92,7 +96,7 @@ func (p *process) run(caller context.Context) error {
 	p.intake.start(sourcing, p.flows, p.Logger, &sourced)
 	if p.webhooks != nil {
 		p.webhooks.listener = webhook.Listener(p.webhooks.listener)
-		p.webhooks.serve(p.intake.handler(), p.intake.headerBytes(), p.Logger, fail)
+		p.webhooks.serve(withQueues(p.queues, p.intake.handler()), p.intake.headerBytes(), p.Logger, fail)
 	}
 	p.started.Store(true)
 	p.intake.await(ctx) // who reads the address in the announcement may use it at once

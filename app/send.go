@@ -46,11 +46,9 @@ func WebhookURL(plan *Plan, pipeline, base string, params map[string]string) (st
 		return "", err
 	}
 	if base == "" {
-		host, port, err := net.SplitHostPort(plan.HTTP.Listen)
-		if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil {
-			return "", errors.New("http.listen needs a variable that is not set; say with --url where Millrace is")
+		if base, err = listenURL(plan); err != nil {
+			return "", err
 		}
-		base = "http://" + reachable(net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port))
 	}
 	left := maps.Clone(params)
 	var missing []string
@@ -70,6 +68,15 @@ func WebhookURL(plan *Plan, pipeline, base string, params map[string]string) (st
 		return "", fmt.Errorf("the path %s has no parameter %s", h.Path(), strings.Join(slices.Sorted(maps.Keys(left)), ", "))
 	}
 	return strings.TrimRight(base, "/") + path, nil
+}
+
+// listenURL is where http.listen can be reached from this machine.
+func listenURL(plan *Plan) (string, error) {
+	host, port, err := net.SplitHostPort(plan.HTTP.Listen)
+	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil {
+		return "", errors.New("http.listen needs a variable that is not set; say with --url where Millrace is")
+	}
+	return "http://" + reachable(net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port)), nil
 }
 
 func hookOf(plan *Plan, pipeline string) (*hook, error) {

@@ -232,6 +232,8 @@ const (
 	ReasonFailed    Reason = "failed"    // a counted failure, to be tried again
 	ReasonWindow    Reason = "window"    // still running when the window was full; Due does not hand it out in this process
 	ReasonRedrive   Reason = "redrive"   // taken back from the dead letters
+	ReasonLease     Reason = "lease"     // a worker has it, until its time comes
+	ReasonReturned  Reason = "returned"  // it was leased to a worker who had left
 )
 
 // Exceptional is a record together with its exception.

@@ -23,6 +23,9 @@ type Subscription interface {
 	// Rows returns which offsets in [from, to] have an exception row.
 	Rows(ctx context.Context, from, to Offset) ([]Offset, error)
 
+	// Row returns the exception row of an event; nil if it has none.
+	Row(ctx context.Context, o Offset) (*Exception, error)
+
 	// Wake receives (it holds at most one signal) when Next or Due may have more than before.
 	Wake() <-chan struct{}
 

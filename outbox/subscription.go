@@ -380,6 +380,18 @@ func (s *subscription) Rows(ctx context.Context, from, to event.Offset) (offsets
 	return offsets, err
 }
 
+// Row returns the exception row of an event.
+func (s *subscription) Row(ctx context.Context, o event.Offset) (row *event.Exception, err error) {
+	err = s.box.readers.with(ctx, func(c *conn) error {
+		return c.each("SELECT "+rowColumns+" FROM deliveries WHERE subscription = ? AND offset = ?", func(columns []driver.Value) error {
+			x := scanRow(columns)
+			row = &x.Exception
+			return nil
+		}, s.id, int64(o))
+	})
+	return row, err
+}
+
 // rowColumns are what scanRow takes.
 const rowColumns = `offset, state, reason, stage, status, attempts, counted, next_at, first_at, last_at, error, answer, progress`
 

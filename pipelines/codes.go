@@ -42,6 +42,7 @@ const (
 	codeConstant     = "E0136"
 	codePublic       = "E0137"
 	codeNoSuch       = "E0138"
+	codeOpen         = "E0139"
 )
 
 // Codes returns the codes of all diagnostics, sorted.
@@ -198,4 +199,8 @@ ${file:/path}, or take the right to read away from others: chmod o-r. It is only
 
 	codeNoSuch: `A test names something that is not there: a pipeline that no file has, or a sink or stage that its
 pipeline does not have. A test of what does not exist would pass whatever happens, so it is refused.`,
+
+	codeOpen: `Workers take events from this sink over http.listen, and everyone who reaches that address could take
+and acknowledge them, which is as good as deleting them. So beyond loopback a token is required; workers
+send it as Authorization: Bearer.`,
 }

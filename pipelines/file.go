@@ -46,6 +46,7 @@ func (l *loader) file(root *node) *Plan {
 	top := &section{title: "the file", node: root, shape: l.schema}
 	l.fill(top, reflect.ValueOf(&keys).Elem())
 	plan := &Plan{HTTP: keys.HTTP, Admin: keys.Admin, ShutdownTimeout: keys.ShutdownTimeout}
+	l.listen = keys.HTTP.Listen
 	l.checkListeners(root, keys)
 	l.outbox(top, plan)
 	l.pipelines(top, keys.Pipelines, plan)

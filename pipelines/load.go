@@ -166,6 +166,7 @@ type loader struct {
 	public      map[string]bool // files that everyone can read
 	unreadable  bool            // a file was not understood, so parts of the plan are unknown
 	suites      []*suite        // the pipelines as tests see them
+	listen      string          // where webhooks and queues are
 	memory      *Place          // of an outbox in memory; nil where there is none
 }
 

@@ -156,6 +156,7 @@ type Sink struct {
 	Breaker     *Breaker // nil is off
 	Batch       Batch
 	Serial      bool          // one writer, offset order; Concurrency does not apply
+	Pull        bool          // workers come for the events: there is no attempt of the sink's own, and nothing that it could be late with
 	Delay       *Delay        // nil delivers at once
 	Expire      time.Duration // counted from when an event was received; 0 is never
 	Rate        *Rate         // nil is no bound
@@ -195,6 +196,10 @@ type Batch struct {
 // delivery may carry more than one event; its errors carry keys as those of Build do.
 type Batching interface{ Batched() error }
 
+// Guarded is what a component implements to which others connect on http.listen. One that is Open must not be reached from other
+// machines.
+type Guarded interface{ Open() bool }
+
 // Gathering is what a serial component implements whose deliveries are as large, and wait as long, as its own settings say. It
 // settles each delivery as a whole: apart from events that are Permanent, all succeed or all are to come again.
 type Gathering interface {
@@ -226,6 +231,7 @@ type Type struct {
 	// For sinks: the defaults that differ by type.
 	Concurrency int
 	Serial      bool
+	Pull        bool // see Sink.Pull; its components may be Guarded
 	Batch       Batch
 	Batches     bool                   // it takes the key batch; its components are Batching
 	Verdict     func(status int) error // see Sink.Verdict

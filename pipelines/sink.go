@@ -27,7 +27,7 @@ func (l *loader) sink(s *section) *Sink {
 	}
 	row, _ := typeOf(l.o.Types.Sinks, chosen.key.text)
 	sink := &Sink{Name: s.key.text, When: l.wanted(s, &keys), Match: keys.Match != nil,
-		Retry: keys.Retry, Timeout: keys.Timeout, Serial: row.Serial, Concurrency: l.concurrency(s, keys.Concurrency, row),
+		Retry: keys.Retry, Timeout: keys.Timeout, Serial: row.Serial, Pull: row.Pull, Concurrency: l.concurrency(s, keys.Concurrency, row),
 		Breaker: l.breaker(s),
 		Verdict: row.Verdict}
 	sink.Batch = l.batch(s, keys.Batch, sink.Concurrency, row)
@@ -36,6 +36,9 @@ func (l *loader) sink(s *section) *Sink {
 	l.checkRetry(s, keys.Retry)
 	sink.Retry = l.schedule(s, keys.Retry)
 	l.checkStatuses(s, keys.Retry, row)
+	if row.Pull {
+		l.pulled(s, row)
+	}
 	if row.Batches && sink.Batch.Count > 1 {
 		row.Build = batching(row.Build)
 	}
@@ -43,7 +46,26 @@ func (l *loader) sink(s *section) *Sink {
 	if g, ok := sink.Value.(Gathering); ok {
 		sink.Batch.Bytes, sink.Batch.Wait = g.Gather()
 	}
+	l.checkGuarded(s, chosen, sink.Component)
 	return sink
+}
+
+// pulled refuses what is about attempts that Millrace makes itself.
+func (l *loader) pulled(s *section, row Type) {
+	for _, key := range []string{"timeout", "concurrency", "breaker"} {
+		if e, ok := s.node.find(key); ok {
+			l.fault(e.key, codeNotHere, fmt.Sprintf("%s does not apply to a sink of type %s: its workers come when they want", key, row.Name),
+				"remove it; how long a worker has for an event is the lease")
+		}
+	}
+}
+
+// checkGuarded holds that what is open to everybody can be reached from this machine only.
+func (l *loader) checkGuarded(s *section, chosen entry, c Component) {
+	if g, ok := c.Value.(Guarded); ok && g.Open() && !loopback(l.listen) {
+		l.fault(chosen.key, codeOpen, fmt.Sprintf("%s has no token, and http.listen %s can be reached from other machines", s.title, l.listen),
+			"give it a token: \"${QUEUE_TOKEN}\", or listen on loopback")
+	}
 }
 
 // wanted is which events the sink wants: nil takes every one. A condition stands in one place, so that what a sink gets can be read

@@ -69,6 +69,19 @@ type storageSink struct{ c storageConfig }
 
 func (s *storageSink) Exclusive() []string { return []string{"file " + s.c.Path.String()} }
 
+type queueConfig struct {
+	Token string `yaml:"token,secret" doc:"What workers show."`
+}
+
+// Open is what makes it Guarded.
+func (c *queueConfig) Open() bool { return c.Token == "" }
+
+func buildQueue(decode Decode) (any, error) {
+	c := queueConfig{}
+	err := decode(&c)
+	return &c, err
+}
+
 func testTypes() Types {
 	return Types{
 		Sources: []Type{
@@ -81,6 +94,7 @@ func testTypes() Types {
 				Verdict: func(int) error { return nil }, Twice: "delivers at least once"},
 			{Name: "storage", Doc: "Files.", Config: &storageConfig{}, Serial: true, Batch: Batch{Count: 4096, Bytes: 1 << 20},
 				Build: buildStorage, Once: AlwaysOnce},
+			{Name: "queue", Doc: "Workers.", Config: &queueConfig{}, Pull: true, Build: buildQueue},
 		},
 	}
 }

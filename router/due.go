@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -55,6 +56,11 @@ func (d *dues) take(ctx context.Context, now time.Time) (*event.Exceptional, err
 	x := &d.ready[0]
 	d.ready = d.ready[1:]
 	return x, nil
+}
+
+// withdraw takes an exception back that was read and not yet taken.
+func (d *dues) withdraw(o event.Offset) {
+	d.ready = slices.DeleteFunc(d.ready, func(x event.Exceptional) bool { return x.Record.Offset == o })
 }
 
 func (d *dues) fill(ctx context.Context, now time.Time) error {

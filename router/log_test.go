@@ -288,6 +288,15 @@ func (s *fakeSub) Settle(_ context.Context, outcomes []event.Outcome) error {
 	return err
 }
 
+func (s *fakeSub) Row(_ context.Context, o event.Offset) (*event.Exception, error) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if x, ok := s.rows[o]; ok {
+		return &x, nil
+	}
+	return nil, nil
+}
+
 func (s *fakeSub) Rows(_ context.Context, from, to event.Offset) ([]event.Offset, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()

@@ -70,6 +70,7 @@ var (
 		"millrace_last_success_timestamp_seconds", "When a delivery last succeeded; 0 for never.", Gauge}
 	deliveriesInFlight = family{
 		"millrace_deliveries_in_flight", "Calls of the sink under way; for a serial sink, events of its call.", Gauge}
+	workersWaiting    = family{"millrace_queue_workers_waiting", "Workers that wait for an event of a queue.", Gauge}
 	deliveriesWaiting = family{"millrace_deliveries_waiting", "Events that wait in memory for another attempt.", Gauge}
 	delayRows         = family{
 		"millrace_delay_rows_total", "Deliveries that got a row because delay.until says when they may begin.", Counter}
@@ -158,6 +159,9 @@ func (s *stats) sink(of string, k *subscriber) {
 	s.add(oldestPending, float64(c.oldest.Load())/1e9, pipeline, sink)
 	s.add(lastSuccess, float64(c.lastSuccess.Load())/1e9, pipeline, sink)
 	s.add(deliveriesInFlight, float64(c.inFlight.Load()), pipeline, sink)
+	if k.desk != nil {
+		s.add(workersWaiting, float64(c.workers.Load()), pipeline, sink)
+	}
 	s.add(deliveriesWaiting, float64(c.waiting.Load()), pipeline, sink)
 	s.add(breakerOpen, float64(c.open.Load()), pipeline, sink)
 	s.add(concurrencyLimit, float64(c.limit.Load()), pipeline, sink)

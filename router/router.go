@@ -111,7 +111,7 @@ func (r *Router) newPipeline(plan *pipelines.Pipeline, budget int64, left []int)
 	r.addTopics(p, budget, left, logger)
 	for i, s := range plan.Sinks {
 		sink, ok := s.Value.(Sink)
-		if !ok {
+		if !ok && !s.Pull {
 			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q, sink %q: a %T is not a sink", p.name, s.Name, s.Value))
 			continue
 		}
@@ -347,14 +347,20 @@ func (r *Router) parts() []part {
 			parts = append(parts, newRunner(r, t))
 		}
 		for _, s := range p.sinks {
-			if s.plan.Serial {
-				parts = append(parts, newSerial(s))
-			} else {
-				parts = append(parts, newLoop(s))
-			}
+			parts = append(parts, newPart(s))
 		}
 	}
 	return parts
+}
+
+func newPart(s *subscriber) part {
+	switch {
+	case s.plan.Pull:
+		return newPuller(s)
+	case s.plan.Serial:
+		return newSerial(s)
+	}
+	return newLoop(s)
 }
 
 // rows says that a redrive by the runner can give a sink a row of an event which that sink has settled: offsets mean the same

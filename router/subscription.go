@@ -32,6 +32,7 @@ type subscriber struct {
 	prefix []byte // of what a delivery's key is the hash of
 	counts counts
 	rest   rest
+	desk   *desk // of a sink from which workers take events, else nil
 
 	pausing pausing
 }
@@ -49,6 +50,7 @@ type counts struct {
 	limit, open, paused atomic.Int64
 	oldest              atomic.Int64 // unix nanoseconds, 0 for none
 	lastSuccess         atomic.Int64 // unix nanoseconds, 0 for never
+	workers             atomic.Int64 // that wait for an event
 	parked              atomic.Int64 // rows made because the window or the memory was full
 	delayed, rated      atomic.Int64 // rows made for a delay, and for the rate of a key
 	rateNanos           atomic.Int64 // for which rates held back events
@@ -60,6 +62,9 @@ func (r *Router) newSubscriber(p *pipeline, i int, plan *pipelines.Sink, sink Si
 		name: name, owner: "sink:" + name, index: i, plan: plan, sink: sink, log: r.log,
 		shared: r.can.Shared, rows: r.rows(), clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
 		prefix: withLength(withLength(nil, p.name), plan.Name), pausing: pausing{writer: make(chan struct{}, 1)},
+	}
+	if plan.Pull {
+		s.desk = &desk{subscriber: s}
 	}
 	for _, t := range p.topics {
 		l := newLane(s, t)
@@ -128,6 +133,14 @@ func (t *task) delivery(now time.Time) event.Delivery {
 		t.x.FirstAt = now
 	}
 	return event.Delivery{Event: t.item.event, Key: t.key, Attempt: t.x.Attempts, Progress: t.x.Progress}
+}
+
+// id is that of the event; empty where only its row is known.
+func (t *task) id() string {
+	if t.item == nil {
+		return ""
+	}
+	return t.item.id
 }
 
 // settled is the outcome of a task that ended well, with the receipt of the attempt that did it.

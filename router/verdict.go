@@ -130,10 +130,11 @@ const (
 	outcomeFailed
 	outcomeGone
 	outcomeAbandoned
-	outcomes int = iota
+	outcomeExpired     // of a lease
+	outcomes       int = iota
 )
 
-var outcomeNames = [outcomes]string{"delivered", "permanent", "unavailable", "deferred", "failed", "gone", "abandoned"}
+var outcomeNames = [outcomes]string{"delivered", "permanent", "unavailable", "deferred", "failed", "gone", "abandoned", "lease_expired"}
 
 func outcomeOf(f *event.Failure) outcome {
 	switch {

@@ -228,6 +228,20 @@ func (s *subscription) Rows(ctx context.Context, from, to event.Offset) ([]event
 	return offsets, nil
 }
 
+// Row implements event.Subscription.
+func (s *subscription) Row(ctx context.Context, o event.Offset) (*event.Exception, error) {
+	if err := s.engine.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.engine.mu.Unlock()
+	r := s.rows[o]
+	if r == nil {
+		return nil, nil
+	}
+	x := r.x
+	return &x, nil
+}
+
 // Position implements event.Subscription. Over a broker the head is what this process received last.
 func (s *subscription) Position() (cursor, head event.Offset) {
 	s.engine.mu.Lock()

@@ -481,6 +481,19 @@ func (s *memorySubscription) Settle(ctx context.Context, outcomes []event.Outcom
 	return nil
 }
 
+// Row implements router.Subscription.
+func (s *memorySubscription) Row(ctx context.Context, o event.Offset) (*event.Exception, error) {
+	if err := s.log.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.log.mu.Unlock()
+	if row := s.rows[o]; row != nil {
+		x := row.x
+		return &x, nil
+	}
+	return nil, nil
+}
+
 // Rows implements router.Subscription.
 func (s *memorySubscription) Rows(ctx context.Context, from, to event.Offset) ([]event.Offset, error) {
 	if err := s.log.enter(ctx); err != nil {

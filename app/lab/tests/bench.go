@@ -87,7 +87,7 @@ func (b *bench) mock(plan *pipelines.Sink, index int, says pipelines.Mock) *pipe
 	b.sinks[plan.Name] = &record{}
 	mocked := *plan
 	mocked.Value = &mock{bench: b, plan: plan, index: index, says: says}
-	mocked.Timeout = 0
+	mocked.Timeout, mocked.Pull = 0, false // the mock is its one worker
 	return &mocked
 }
 
