@@ -84,7 +84,7 @@ func (p *process) rest(ctx context.Context) (int64, error) {
 			continue
 		}
 		if s.State != console.StateRemoved && s.State != console.StatePaused {
-			rest += s.Lag + s.Retrying
+			rest += s.Lag + s.Retrying + s.Held
 		}
 	}
 	return rest, err

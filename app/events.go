@@ -79,6 +79,7 @@ func place(l *event.Located, standings []event.Standing) Place {
 var deliveryStates = map[event.StandingState]string{
 	event.StandsPending: console.DeliveryPending, event.StandsSettled: console.DeliverySettled,
 	event.StandsRetrying: console.DeliveryRetry, event.StandsDead: console.DeliveryDead, event.StandsForeign: console.DeliveryNotOwed,
+	event.StandsHeld: console.DeliveryHeld,
 }
 
 func deliveryOf(s *event.Standing) console.Delivery {

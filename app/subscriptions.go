@@ -98,7 +98,7 @@ func standing(ctx context.Context, log keptLog, usual string, states map[string]
 func stands(s *event.SubscriptionStatus, prioritized map[string]bool) Subscription {
 	pipeline, priority, sink := router.ParseSubscription(s.Name)
 	out := Subscription{
-		Pipeline: pipeline, Sink: sink, Lag: s.Lag, Retrying: s.Retrying, DeadLetters: s.Dead, Attempts: s.Attempts,
+		Pipeline: pipeline, Sink: sink, Lag: s.Lag, Retrying: s.Retrying, Held: s.Held, DeadLetters: s.Dead, Attempts: s.Attempts,
 		Pinned: s.Pinned, Cursor: int64(s.Cursor), Head: int64(s.Head),
 	}
 	if prioritized[pipeline] {

@@ -47,6 +47,7 @@ const (
 	DeliveryPending = "pending"  // not tried yet, being tried, or waiting for the sink to come back
 	DeliverySettled = "settled"  // it needs nothing more; a receipt says that it was delivered
 	DeliveryRetry   = "retry"    // it waits for another attempt
+	DeliveryHeld    = "held"     // it waits for an earlier event with its order_key
 	DeliveryDead    = "dead"     // a dead letter
 	DeliveryNotOwed = "not_owed" // it came while the configuration did not name the sink
 )

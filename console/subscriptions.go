@@ -17,6 +17,7 @@ type Subscription struct {
 	State       string     `json:"state"`              // running, down, paused or removed; stopped when no instance runs
 	Lag         int64      `json:"lag"`                // events that were not tried yet, or are being tried
 	Retrying    int64      `json:"retrying"`           // events that wait for another attempt, for their time, or for the rate of their key
+	Held        int64      `json:"held"`               // events that wait for an earlier one with their order_key
 	DeadLetters int64      `json:"dead_letters"`       // until they are redriven or dropped
 	Attempts    int        `json:"attempts"`           // the most that an event which waits has had
 	OldestAt    *time.Time `json:"oldest_at"`          // when the oldest event that still waits was received, UTC; null: none waits

@@ -21,10 +21,10 @@ func TestSubscriptionsAsTheContractHasThem(t *testing.T) {
 		{Pipeline: "old", Sink: "payments", State: console.StateRemoved},
 	}}
 	const (
-		stages = `{"pipeline":"orders","sink":"","state":"running","lag":0,"retrying":0,"dead_letters":0,"attempts":0,"oldest_at":null,"pinned_bytes":0,"cursor":4,"head":4,"durable":true}`
-		down   = `{"pipeline":"orders","sink":"payments","state":"down","lag":3,"retrying":2,"dead_letters":1,"attempts":5,` +
+		stages = `{"pipeline":"orders","sink":"","state":"running","lag":0,"retrying":0,"held":0,"dead_letters":0,"attempts":0,"oldest_at":null,"pinned_bytes":0,"cursor":4,"head":4,"durable":true}`
+		down   = `{"pipeline":"orders","sink":"payments","state":"down","lag":3,"retrying":2,"held":0,"dead_letters":1,"attempts":5,` +
 			`"oldest_at":"2026-05-01T10:00:00Z","pinned_bytes":9000,"cursor":1,"head":4,"durable":false}`
-		old = `{"pipeline":"old","sink":"payments","state":"removed","lag":0,"retrying":0,"dead_letters":0,"attempts":0,"oldest_at":null,"pinned_bytes":0,"cursor":0,"head":0,"durable":false}`
+		old = `{"pipeline":"old","sink":"payments","state":"removed","lag":0,"retrying":0,"held":0,"dead_letters":0,"attempts":0,"oldest_at":null,"pinned_bytes":0,"cursor":0,"head":0,"durable":false}`
 	)
 	for query, want := range map[string]string{
 		"":                               "[" + stages + "," + down + "," + old + "]\n",

@@ -137,6 +137,7 @@ type Capabilities struct {
 	Dead      bool // dead letters are kept, listed, redriven and dropped
 	Reopening bool // a subscription goes on where it was after the log was closed and opened again
 	Dedupe    bool // a Topic may have Dedupe; keys are as durable as events
+	Keyed     bool // exceptions keep their keys, and held ones wait until they are released
 }
 
 // Commit is one unit of change to a log.
@@ -204,6 +205,7 @@ type Exception struct {
 	Error    string
 	Answer   []byte // at most 1 KiB
 	Progress []byte
+	Key      []byte // of the order that the event keeps, nil for none; a redrive leaves it
 }
 
 // ExceptionState is where an exception stands.
@@ -214,7 +216,21 @@ const (
 	Retry ExceptionState = iota + 1
 	// Dead is a dead letter: it stays until somebody redrives or drops it.
 	Dead
+	// Held waits behind another event with its key: it is not handed out before an outcome says Released.
+	Held
+	// Released makes a held exception one that is due AtOnce, and changes nothing else of it: the other fields of such an outcome
+	// mean nothing. No exception is ever in this state, and of one that is not held it is no error and does nothing.
+	Released
 )
+
+// AtOnce is when a released exception is due: before all others.
+var AtOnce = time.Unix(0, 1).UTC()
+
+// Keyed is what a reader must know of an exception to keep the order of its key.
+type Keyed struct {
+	Offset Offset
+	Key    []byte
+}
 
 // Reason says why an exception exists, in the words that users see.
 type Reason string
@@ -234,6 +250,7 @@ const (
 	ReasonRedrive   Reason = "redrive"   // taken back from the dead letters
 	ReasonLease     Reason = "lease"     // a worker has it, until its time comes
 	ReasonReturned  Reason = "returned"  // it was leased to a worker who had left
+	ReasonOrder     Reason = "order"     // held behind an earlier event with its key
 )
 
 // Exceptional is a record together with its exception.

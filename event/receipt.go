@@ -26,7 +26,7 @@ type Located struct {
 type Standing struct {
 	Subscription string
 	State        StandingState
-	Exception    *Exception     // the row, when the state is StandsRetrying or StandsDead
+	Exception    *Exception     // the row, when the state is StandsRetrying, StandsDead or StandsHeld
 	Receipts     []DatedReceipt // what is known of its deliveries, oldest first
 }
 
@@ -45,4 +45,6 @@ const (
 	StandsDead
 	// StandsForeign is what the subscription is not owed: it came while no configuration named the subscription.
 	StandsForeign
+	// StandsHeld waits for an earlier event with the same order_key.
+	StandsHeld
 )

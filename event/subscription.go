@@ -23,10 +23,18 @@ type Subscription interface {
 	// Rows returns which offsets in [from, to] have an exception row.
 	Rows(ctx context.Context, from, to Offset) ([]Offset, error)
 
+	// Keyed returns the exceptions in a state that have a key and lie behind an offset, at most max of them, in offset order. It is
+	// how a reader finds out at its start who waits for whom.
+	Keyed(ctx context.Context, state ExceptionState, after Offset, max int) ([]Keyed, error)
+
+	// Dropped is how many dead letters of this subscription were dropped since the log was opened; each brings a signal. Any goroutine
+	// may call it.
+	Dropped() int64
+
 	// Row returns the exception row of an event; nil if it has none.
 	Row(ctx context.Context, o Offset) (*Exception, error)
 
-	// Wake receives (it holds at most one signal) when Next or Due may have more than before.
+	// Wake receives (it holds at most one signal) when Next or Due may have more than before, or Dropped has grown.
 	Wake() <-chan struct{}
 
 	// Position returns the cursor (all up to it is settled) and the last offset of the topic. Any goroutine may call it.

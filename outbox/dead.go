@@ -40,12 +40,12 @@ func (b *Outbox) readDead(ctx context.Context, q event.DeadQuery, limit int) (le
 	err = b.readers.with(ctx, func(c *conn) error {
 		return c.each("SELECT "+rowColumns+", id, subscription FROM deliveries WHERE "+where+" ORDER BY id LIMIT ?",
 			func(columns []driver.Value) error {
-				s := b.byID(columns[14].(int64))
+				s := b.byID(columns[15].(int64))
 				if s == nil {
-					return fmt.Errorf("dead letter %d has no subscription: %w", columns[13], errDamaged)
+					return fmt.Errorf("dead letter %d has no subscription: %w", columns[14], errDamaged)
 				}
 				letters = append(letters, event.DeadLetter{
-					Exceptional: scanRow(columns), ID: columns[13].(int64), Subscription: s.name, Topic: s.topic.name,
+					Exceptional: scanRow(columns), ID: columns[14].(int64), Subscription: s.name, Topic: s.topic.name,
 				})
 				return nil
 			}, append(args, int64(limit))...)
@@ -155,7 +155,7 @@ func (b *Outbox) due(ids map[int64][]event.Offset, at time.Time) {
 }
 
 // Drop deletes the rows of the selected dead letters, in pieces of bulkRows; that settles them, since the cursor has passed them
-// by. No reader knows anything of a dead row, so there is nothing to tell. An error tells how many were dropped before it.
+// by. Readers that hold a key for a dead letter hear of it by Dropped. An error tells how many were dropped before it.
 func (b *Outbox) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
 	return b.inPieces(ctx, q, func(ctx context.Context, p deadPiece) error {
 		return b.do(ctx, func(c *conn) (func(), error) {
@@ -167,9 +167,19 @@ func (b *Outbox) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
 					err = b.writer.leave(s.topic, offsets[i])
 				}
 			}
-			return func() {}, err
+			return func() { b.dropped(touched) }, err
 		})
 	})
+}
+
+// dropped tells subscriptions how many dead letters they have lost.
+func (b *Outbox) dropped(touched map[int64][]event.Offset) {
+	for id, offsets := range touched {
+		if s := b.byID(id); s != nil {
+			s.drops.Add(int64(len(offsets)))
+			s.wake()
+		}
+	}
 }
 
 // deadPiece is what one transaction changes of the dead letters that a query selects, and what came of it.

@@ -9,7 +9,8 @@
 //	               a larger event alone). Bodies carry a CRC; see segment.go
 //	bodies         single events whose segment has gone and that rows in deliveries still name
 //	subscriptions  one reader of a topic: its cursor, and a bit for each of the 4,096 offsets behind it
-//	deliveries     a row for each event of a subscription that could not simply be settled
+//	deliveries     a row for each event of a subscription that could not simply be settled. Its key, if it has one, is opaque
+//	               here: it says which rows the reader hands out one after the other
 //	states         what components want to find again, committed together with the events it belongs to
 //	keys           hash, time and id of the events of a topic with Dedupe, for as long as its window; see dedupe.go
 //	secrets        keys of hashes, so that nobody outside can choose what collides
@@ -29,6 +30,8 @@
 //	retry   ──outcome with a row───▶ dead      row updated
 //	dead    ──redrive──────────────▶ retry     row updated, next_at = now
 //	dead    ──drop─────────────────▶ settled   row deleted
+//	any     ──outcome with a row───▶ held      row inserted or updated; Due does not hand it out
+//	held    ──released─────────────▶ retry     row updated, next_at = 1: due before all others
 //
 // A row in retry waits for another attempt, or for the first one: an event may have a time of its own before which it must not be
 // delivered, or its key a rate. Such a row has no attempts and no error, and may wait for years.
@@ -73,6 +76,12 @@
 //
 // Outcomes given to Settle ride with the next commit, at the latest 10 ms later. A crash before that leaves the events pending (or
 // their rows as they were): they are delivered again. That is the whole duplicate window of a sink that is not exactly once.
+//
+// Outcomes of a subscription reach the disk in the order in which they were given, so that a crash leaves a first part of them: on that
+// the router rests when it keeps events of one key in order. What releases a held row is given behind what ended the row before
+// it, and is in the same commit unless that could not be told; with the end alone on disk, the next reader finds the held row first of
+// its key (Keyed) and releases it. A reader that waits for a dead letter hears of its drop by a signal and a count (Dropped),
+// which is gone after a crash; the next one finds the row missing.
 //
 // Due reads rows from disk while commits go on. A row that a commit changes is left out from before the COMMIT until the change is
 // published: so none is handed out twice, or after it was settled.

@@ -174,9 +174,12 @@ func (l late) Err() error {
 	}
 }
 
+// toVersion2 makes a file as version 2 of the schema has it.
+var toVersion2 = []string{"DROP INDEX deliveries_by_key", "ALTER TABLE deliveries DROP COLUMN key", "PRAGMA user_version = 2"}
+
 // toVersion1 makes a file as version 1 of the schema has it.
 var toVersion1 = []string{
-	"DROP TABLE keys", "DROP TABLE secrets", "DROP TABLE receipts", "DROP TABLE id_blocks", "DROP TABLE ids", "DROP TABLE bodies",
+	toVersion2[0], toVersion2[1], "DROP TABLE keys", "DROP TABLE secrets", "DROP TABLE receipts", "DROP TABLE id_blocks", "DROP TABLE ids", "DROP TABLE bodies",
 	"ALTER TABLE topics DROP COLUMN purged", "ALTER TABLE topics DROP COLUMN freed",
 	"ALTER TABLE segments DROP COLUMN at", "ALTER TABLE segments DROP COLUMN total", "PRAGMA user_version = 1",
 }

@@ -98,6 +98,41 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+// TestMigrateFrom2: rows of a file of version 2 have no key, and new ones may have.
+func TestMigrateFrom2(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	b := opened(t, Options{Path: path})
+	put(t, b, "1", "2")
+	if err := settleNow(t, b, "t/eager", retrying(1, false)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	change(t, path, toVersion2...)
+	b = opened(t, Options{Path: path})
+	s := subscribed(t, b, "t/eager")
+	due, _, err := s.Due(t.Context(), time.Now(), 10)
+	if err != nil || len(due) != 1 || due[0].Record.Event.ID != "1" || due[0].Exception.Key != nil {
+		t.Errorf("%+v, %v", due, err)
+	}
+	x := event.Exception{State: event.Held, Reason: event.ReasonOrder, Key: []byte("k")}
+	if err := settleNow(t, b, "t/eager", event.Outcome{Offset: 2, Exception: &x}); err != nil {
+		t.Fatal(err)
+	}
+	if held, err := s.Keyed(t.Context(), event.Held, 0, 10); err != nil || len(held) != 1 || held[0].Offset != 2 || string(held[0].Key) != "k" {
+		t.Errorf("%+v, %v", held, err)
+	}
+	sameOnDisk(t, b)
+}
+
+// settleNow commits outcomes.
+func settleNow(t *testing.T, b *Outbox, name string, outcomes ...event.Outcome) error {
+	t.Helper()
+	_, err := b.Commit(t.Context(), event.Commit{Settles: []event.Settle{{Subscription: name, Outcomes: outcomes}}})
+	return err
+}
+
 // TestMigrateAtEveryStatement: a migration that fails leaves the file as it was.
 func TestMigrateAtEveryStatement(t *testing.T) {
 	for n := 1; ; n++ {

@@ -72,7 +72,7 @@ func TestModel(t *testing.T) {
 		m.open()
 		defer func() { _ = m.b.Close() }()
 		rt.Repeat(map[string]func(*rapid.T){
-			"append": m.append, "settle": m.settle, "rows": m.settleRows, "move": m.move, "redrive": m.redrive, "drop": m.drop,
+			"append": m.append, "settle": m.settle, "rows": m.settleRows, "move": m.move, "release": m.release, "redrive": m.redrive, "drop": m.drop,
 			"reopen": m.reopen, "": m.check,
 		})
 		m.reopen(rt)
@@ -183,13 +183,17 @@ func modelID(topic string, o event.Offset) string { return fmt.Sprintf("%s-%d", 
 // outcome draws what becomes of an event, and notes it.
 func (m *model) outcome(s *modelled, o event.Offset) event.Outcome {
 	_, row := s.rows[o]
-	switch rapid.IntRange(0, 3).Draw(m.t, "outcome") {
+	switch rapid.IntRange(0, 4).Draw(m.t, "outcome") {
 	case 0:
 		s.rows[o] = event.Dead
 		return dead(o, row)
 	case 1:
 		s.rows[o] = event.Retry
 		return retrying(o, row)
+	case 2:
+		s.rows[o] = event.Held
+		x := event.Exception{State: event.Held, Reason: event.ReasonOrder, Key: []byte("k")}
+		return event.Outcome{Offset: o, Row: row, Exception: &x}
 	}
 	delete(s.rows, o)
 	return event.Outcome{Offset: o, Row: row, Receipt: event.Receipt{Attempt: 1}}
@@ -222,6 +226,19 @@ func (m *model) settleRows(*rapid.T) {
 	m.commit(event.Commit{Settles: []event.Settle{{Subscription: name, Outcomes: outcomes}}})
 }
 
+// release lets some held rows go, and may hold others in the same commit.
+func (m *model) release(*rapid.T) {
+	name, s := m.sub()
+	var outcomes []event.Outcome
+	for _, o := range slices.Sorted(maps.Keys(s.rows)) {
+		if s.rows[o] == event.Held && rapid.Bool().Draw(m.t, "now") {
+			s.rows[o] = event.Retry
+			outcomes = append(outcomes, event.Outcome{Offset: o, Row: true, Exception: &event.Exception{State: event.Released}})
+		}
+	}
+	m.commit(event.Commit{Settles: []event.Settle{{Subscription: name, Outcomes: outcomes}}})
+}
+
 // move ends a row of one subscription and makes rows of others of its topic that are past it, as a redrive through stages does.
 func (m *model) move(*rapid.T) {
 	name, s := m.sub()
@@ -246,8 +263,10 @@ func (m *model) redrive(*rapid.T) {
 	name, s := m.sub()
 	_, err := m.b.Redrive(m.ctx, event.DeadQuery{Subscriptions: []string{name}})
 	m.must(err)
-	for o := range s.rows {
-		s.rows[o] = event.Retry
+	for o, state := range s.rows {
+		if state == event.Dead {
+			s.rows[o] = event.Retry
+		}
 	}
 }
 
@@ -334,6 +353,11 @@ func (m *model) checkRows(name string, s *modelled) {
 	}
 	for i := range rows {
 		got[m.checkRecord(s, &rows[i].Record)] = rows[i].Exception.State
+	}
+	held, err := m.b.subscription(name).Keyed(m.ctx, event.Held, 0, 1000)
+	m.must(err)
+	for _, k := range held {
+		got[k.Offset] = event.Held
 	}
 	if !maps.Equal(got, s.rows) {
 		m.t.Fatalf("%s has the rows %v, want %v", name, got, s.rows)

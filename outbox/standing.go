@@ -49,8 +49,11 @@ func (s *subscription) standing(ctx context.Context, o event.Offset) (event.Stan
 		return c.each("SELECT "+rowColumns+" FROM deliveries WHERE subscription = ? AND offset = ?", func(columns []driver.Value) error {
 			row := scanRow(columns)
 			x.Exception, x.State = &row.Exception, event.StandsRetrying
-			if row.Exception.State == event.Dead {
+			switch row.Exception.State {
+			case event.Dead:
 				x.State = event.StandsDead
+			case event.Held:
+				x.State = event.StandsHeld
 			}
 			return io.EOF
 		}, s.id, int64(o))

@@ -40,13 +40,21 @@ func (s *subscription) status(ctx context.Context) (event.SubscriptionStatus, er
 		return c.each("SELECT state, count(*), max(attempts), min(offset) FROM deliveries WHERE subscription = ? GROUP BY state",
 			func(columns []driver.Value) error {
 				n, _ := columns[1].(int64)
-				if columns[0] == int64(event.Dead) {
-					x.Dead = n
-					return nil
-				}
 				attempts, _ := columns[2].(int64)
 				first, _ := columns[3].(int64)
-				x.Retrying, x.Attempts, rows = n, int(attempts), event.Offset(first)
+				switch columns[0] {
+				case int64(event.Dead):
+					x.Dead = n
+					return nil
+				case int64(event.Held):
+					x.Held = n
+				default:
+					x.Retrying = n
+				}
+				x.Attempts = max(x.Attempts, int(attempts))
+				if rows == 0 || event.Offset(first) < rows {
+					rows = event.Offset(first)
+				}
 				return nil
 			}, s.id)
 	})

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -22,6 +23,7 @@ type subscription struct {
 	topic   *topic
 	signal  chan struct{}
 	pending []event.Outcome // lazy outcomes that wait for a commit; guarded by the queue's mutex
+	drops   atomic.Int64    // see Dropped
 
 	reading sync.Mutex     // guards next and buffer; taken before mu, held while reading from disk
 	next    event.Offset   // what Next returns next; written under mu too
@@ -100,6 +102,10 @@ func (s *subscription) changed(r row) {
 	runs := s.out[r.offset] || r.offset < s.next // else a reader before this one wrote it, and nobody will settle it
 	if runs && r.exception != nil && r.exception.Reason == event.ReasonWindow && r.exception.State == event.Retry {
 		s.out[r.offset] = true
+		return
+	}
+	if r.exception != nil && r.exception.State == event.Released { // a held row is not out, and any other stays as it is
+		s.soonerLocked(event.AtOnce)
 		return
 	}
 	delete(s.out, r.offset)
@@ -392,8 +398,27 @@ func (s *subscription) Row(ctx context.Context, o event.Offset) (row *event.Exce
 	return row, err
 }
 
+// Keyed returns the rows in a state that have a key.
+func (s *subscription) Keyed(
+	ctx context.Context, state event.ExceptionState, after event.Offset, most int,
+) (keyed []event.Keyed, err error) {
+	err = s.box.readers.with(ctx, func(c *conn) error {
+		return c.each(`SELECT offset, key FROM deliveries WHERE subscription = ? AND state = ? AND offset > ? AND key IS NOT NULL
+				ORDER BY offset LIMIT ?`,
+			func(columns []driver.Value) error {
+				key, _ := columns[1].([]byte)
+				keyed = append(keyed, event.Keyed{Offset: event.Offset(columns[0].(int64)), Key: key})
+				return nil
+			}, s.id, int64(state), int64(after), int64(most))
+	})
+	return keyed, err
+}
+
+// Dropped counts the dead letters that were dropped.
+func (s *subscription) Dropped() int64 { return s.drops.Load() }
+
 // rowColumns are what scanRow takes.
-const rowColumns = `offset, state, reason, stage, status, attempts, counted, next_at, first_at, last_at, error, answer, progress`
+const rowColumns = `offset, state, reason, stage, status, attempts, counted, next_at, first_at, last_at, error, answer, progress, key`
 
 // scanRow makes an exception of a row; of the record only the offset is known.
 func scanRow(columns []driver.Value) event.Exceptional {
@@ -405,7 +430,7 @@ func scanRow(columns []driver.Value) event.Exceptional {
 		Exception: event.Exception{
 			State: event.ExceptionState(integer(1)), Reason: event.Reason(text(2)), Stage: text(3), Status: int(integer(4)),
 			Attempts: int(integer(5)), Counted: int(integer(6)), NextAt: fromNanos(integer(7)), FirstAt: fromNanos(integer(8)),
-			LastAt: fromNanos(integer(9)), Error: text(10), Answer: blob(11), Progress: blob(12),
+			LastAt: fromNanos(integer(9)), Error: text(10), Answer: blob(11), Progress: blob(12), Key: blob(13),
 		},
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func pipelineDefaults() pipelineKeys {
-	return pipelineKeys{Unmatched: Unmatched{Word: UnmatchedDrop}, Delivery: string(AtLeastOnce), Store: "needed"}
+	return pipelineKeys{Unmatched: Unmatched{Word: UnmatchedDrop}, Delivery: string(AtLeastOnce), Store: "needed", Order: orderNone}
 }
 
 func dedupeDefaults() Dedupe { return Dedupe{Window: 24 * time.Hour, MaxKeys: 1_000_000} }
@@ -24,6 +24,7 @@ func sinkDefaults() sinkKeys {
 		Retry:   Retry{Initial: time.Second, Factor: 2, Max: 15 * time.Minute, MaxAttempts: 20, MaxAge: 72 * time.Hour},
 		Timeout: 15 * time.Second,
 		Batch:   Batch{Count: 1, Bytes: 1 << 20},
+		Order:   orderNone, OnDead: onDeadRelease, MaxHeld: 10_000,
 	}
 }
 
@@ -92,7 +93,10 @@ func (l *loader) pipeline(s *section) *Pipeline {
 		p.Stages = l.stages(s, e)
 	}
 	if e, ok := s.node.find("sinks"); ok {
-		p.Sinks = l.sinks(s, e)
+		p.Sinks = l.sinks(s, e, l.order(s, keys.OrderKey, keys.Order))
+	}
+	if p.Priority != nil {
+		l.refuseUnordered(s)
 	}
 	p.Unmatched = l.unmatched(s, keys.Unmatched)
 	if p.Delivery == ExactlyOnce {
@@ -185,7 +189,8 @@ func forgetting(row Type) func(Decode) (any, error) {
 	}
 }
 
-func (l *loader) sinks(pipeline *section, e entry) []*Sink {
+// sinks reads the sinks of a pipeline; order is what they keep unless they say otherwise.
+func (l *loader) sinks(pipeline *section, e entry, order *Order) []*Sink {
 	n := e.value
 	if n.kind == skippedNode {
 		return nil
@@ -203,7 +208,7 @@ func (l *loader) sinks(pipeline *section, e entry) []*Sink {
 	for _, se := range n.entries {
 		l.repeated(n, se, "sinks of "+pipeline.title)
 		s := &section{title: "sink " + quote(se.key.text), key: se.key, node: se.value, shape: f.shape.elem, up: pipeline}
-		if sink := l.sink(s); sink != nil {
+		if sink := l.sink(s, order); sink != nil {
 			sinks = append(sinks, sink)
 		}
 	}

@@ -160,8 +160,16 @@ type Sink struct {
 	Delay       *Delay        // nil delivers at once
 	Expire      time.Duration // counted from when an event was received; 0 is never
 	Rate        *Rate         // nil is no bound
+	Order       *Order        // nil keeps none; a serial sink needs none
 	// Verdict is what an answer with a status means, nil for success. It is nil for a type whose answers have no statuses.
 	Verdict func(status int) error
+}
+
+// Order is the order that the deliveries of a sink keep: that of all events, or of those with one key.
+type Order struct {
+	Key     *rules.Expr // nil is all: one after the other
+	Hold    bool        // a dead letter keeps its key until somebody drops or redrives it
+	MaxHeld int         // how many events may wait in rows for earlier ones of their key
 }
 
 // Retry is when a failed attempt is repeated. The delay before attempt n+1 is min(Max, Initial·Factor^(n-1)), of which a random

@@ -26,6 +26,8 @@ type pipelineKeys struct {
 	Unmatched   Unmatched   `yaml:"unmatched,oneof=drop|dead_letter" doc:"What becomes of an event that no sink wants; it is counted. A sink may be named that gets what no other wants."`
 	Store       string      `yaml:"store,oneof=needed|all" doc:"What is stored of a source that can be read again: what its first stages let through, or all."`
 	Dedupe      *node       `yaml:"dedupe" doc:"Leaves out events that came before; an empty map takes the defaults."`
+	OrderKey    *rules.Expr `yaml:"order_key" doc:"Deliveries of events with the same value keep the order of the pipeline, at each sink that does not say otherwise."`
+	Order       string      `yaml:"order,oneof=none|strict" doc:"strict: each sink that does not say otherwise gets one event after the other."`
 	Priority    *rules.Expr `yaml:"priority" doc:"Which events go first: a whole number from 0, the last, to 9, the first; nil is 4."`
 	Strict      bool        `yaml:"strict" doc:"Whether a field that an expression needs and an event lacks is an error."`
 	Delivery    string      `yaml:"delivery,oneof=at_least_once|at_most_once|exactly_once" doc:"What holds for accepted events: at_least_once keeps them in the outbox; at_most_once in memory only, where a stop or a crash loses what is pending; exactly_once is refused unless source and sinks keep it."`
@@ -57,6 +59,10 @@ type sinkKeys struct {
 	Timeout     time.Duration `yaml:"timeout,min=1ms,max=1h" doc:"How long one attempt may take."`
 	Concurrency int           `yaml:"concurrency,min=1,max=1024" doc:"How many attempts run at once; the default depends on the type."`
 	Batch       Batch         `yaml:"batch" doc:"Several events in one delivery, for types that can."`
+	OrderKey    *rules.Expr   `yaml:"order_key" doc:"Events with the same value are delivered one after the other, in their order; those for which it is nil in none. By default that of the pipeline."`
+	Order       string        `yaml:"order,oneof=none|strict" doc:"strict: one delivery after the other, in the order of the pipeline; none: in any order, whatever the pipeline says."`
+	OnDead      string        `yaml:"on_dead,oneof=release|hold" doc:"What a dead letter means to later events with its order_key: release lets them go, hold keeps them until it is redriven or dropped."`
+	MaxHeld     int           `yaml:"max_held,min=1,max=1000000" doc:"How many events may wait in rows of the outbox for earlier ones with their order_key; beyond that nothing new is taken."`
 	Breaker     *node         `yaml:"breaker" doc:"Stops attempts while the sink is down; off switches it off."`
 	Delay       *node         `yaml:"delay" doc:"How long after it was received an event may go: a duration, or a map with a time for each event."`
 	Expire      time.Duration `yaml:"expire,min=1ms,max=3650d" doc:"How long after it was received an event that is not delivered becomes a dead letter; by default never. An event with the extension expirytime has that time too."`

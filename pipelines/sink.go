@@ -7,8 +7,8 @@ import (
 	"github.com/millrace-run/millrace/rules"
 )
 
-// sink reads one sink: its type, and what the router needs to know about its subscription.
-func (l *loader) sink(s *section) *Sink {
+// sink reads one sink: its type, and what the router needs to know about its subscription. order is that of its pipeline.
+func (l *loader) sink(s *section, order *Order) *Sink {
 	l.checkName(s.key, "sink")
 	if !l.isSection(s) {
 		return nil
@@ -30,6 +30,9 @@ func (l *loader) sink(s *section) *Sink {
 		Retry: keys.Retry, Timeout: keys.Timeout, Serial: row.Serial, Pull: row.Pull, Concurrency: l.concurrency(s, keys.Concurrency, row),
 		Breaker: l.breaker(s),
 		Verdict: row.Verdict}
+	if sink.Order = l.sinkOrder(s, &keys, order, row); sink.Order != nil && sink.Order.Key == nil {
+		sink.Concurrency = 1
+	}
 	sink.Batch = l.batch(s, keys.Batch, sink.Concurrency, row)
 	sink.Delay, sink.Expire, sink.Rate = l.delay(s), keys.Expire, l.rate(s, keys.Batch.Count)
 	l.checkExpire(s, keys.Expire, sink.Delay)

@@ -21,10 +21,12 @@ type breaker struct {
 	after       int
 	first, most time.Duration // waits between probes
 	full        int           // configured concurrency
+	each        bool          // failures of one event in a row count too: where an order is kept, no other may be tried
 
 	open    bool
-	limit   int     // concurrency now: full, or on its way there
-	streak  []place // different events of the present run of Unavailable
+	limit   int       // concurrency now: full, unless the destination failed
+	slowed  time.Time // when the limit was last halved
+	streak  []place   // different events of the present run of Unavailable
 	recent  [breakerSample]sample
 	samples int // taken since the breaker closed
 
@@ -78,7 +80,7 @@ func (b *breaker) succeeded(now time.Time) (closed bool) {
 		b.limit = min(1, full)
 		return true
 	}
-	b.limit = min(2*b.limit, b.full)
+	b.limit = min(b.limit+1, b.full)
 	b.sampled(now, false)
 	return false
 }
@@ -113,7 +115,7 @@ func (b *breaker) unavailable(p place, f *event.Failure, probe int, now time.Tim
 		}
 		return false
 	}
-	if !slices.Contains(b.streak, p) && len(b.streak) < b.after {
+	if (b.each || !slices.Contains(b.streak, p)) && len(b.streak) < b.after {
 		b.streak = append(b.streak, p)
 	}
 	b.sampled(now, true)
@@ -148,6 +150,14 @@ func (b *breaker) halfFailed(now time.Time) bool {
 		}
 	}
 	return 2*n >= breakerSample
+}
+
+// slow takes a failure of the destination in an attempt that began at a time: half as many may run at once. What began before the
+// last such step says nothing about it. Each success allows one more again, so that the limit doubles while as many succeed as run.
+func (b *breaker) slow(begun, now time.Time) {
+	if !b.open && begun.After(b.slowed) {
+		b.limit, b.slowed = max(1, b.limit/2), now
+	}
 }
 
 // began notes that an attempt begins, and returns what to say at its end: which opening it probes, 0 for none.

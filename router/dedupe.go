@@ -64,7 +64,7 @@ func (k *keyer) of(e *event.Event) string {
 		b := append(binary.AppendUvarint(room[:0], uint64(len(e.Source))), e.Source...) // the length keeps joins apart
 		return string(append(b, e.ID...))
 	}
-	text, missing, err := k.evaluate(e)
+	text, missing, err := evaluate(k.key, e)
 	if err == nil && text != "null" {
 		return text
 	}
@@ -79,14 +79,14 @@ func (k *keyer) of(e *event.Event) string {
 	return ""
 }
 
-// evaluate is the value of the expression as JSON, so that a number and a text differ.
-func (k *keyer) evaluate(e *event.Event) (text, missing string, err error) {
+// evaluate is the value of an expression as JSON, so that a number and a text differ.
+func evaluate(x *rules.Expr, e *event.Event) (text, missing string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	data, missing, err := k.key.JSON(&rules.Input{Event: e})
+	data, missing, err := x.JSON(&rules.Input{Event: e})
 	return string(data), missing, err
 }
 

@@ -94,8 +94,11 @@ func (l *loop) account(t *task, f *event.Failure, c *call, now time.Time) {
 		if c.first(judgedIt) {
 			l.breaker.judged(c.probe, now)
 		}
-	} else if c.first(refused) && l.breaker.unavailable(t.place, f, c.probe, now) {
-		l.logger.Info("breaker opened", "err", t.x.Error, "probe_at", l.breaker.probeAt)
+	} else if c.first(refused) {
+		l.breaker.slow(c.begun, now)
+		if l.breaker.unavailable(t.place, f, c.probe, now) {
+			l.logger.Info("breaker opened", "err", t.x.Error, "probe_at", l.breaker.probeAt)
+		}
 	}
 }
 
@@ -107,7 +110,11 @@ func (l *loop) follow(t *task, f *event.Failure, j judgement, now time.Time) {
 		l.dead(t.item.id, o.Exception)
 		l.leave(t, o)
 	case countIt:
-		l.leave(t, t.kept(event.Retry, j.reason, next))
+		if !l.strict() {
+			l.leave(t, t.kept(event.Retry, j.reason, next))
+			return
+		}
+		l.retry(t, f, next, now)
 	case pauseAll:
 		l.gone(f, now)
 		l.logger.Error(goneText, "event_id", t.item.id, "status", f.Status)
@@ -118,10 +125,11 @@ func (l *loop) follow(t *task, f *event.Failure, j judgement, now time.Time) {
 }
 
 // retry keeps a task for another attempt that does not count. With a row it goes back to it; in an outage soon, because the
-// breaker holds it back anyway and must not be outlasted by a backoff.
+// breaker holds it back anyway and must not be outlasted by a backoff. In a strict order it stays where it is, since nothing may
+// pass it.
 func (l *loop) retry(t *task, f *event.Failure, next, now time.Time) {
 	t.deferred = f.Deferred || f.After > 0
-	if !t.row {
+	if !t.row || l.strict() {
 		t.nextAt = next
 		l.await(t)
 		return

@@ -41,8 +41,10 @@ type lane struct {
 	first event.Offset // of the new events that the batch has; 0 for none
 
 	// Of a loop only:
-	running []*task // by offset: taken from new events and unsettled; the front is what holds the cursor
-	class   int     // which of the three queues is next
+	running []*task  // by offset: taken from new events and unsettled; the front is what holds the cursor
+	class   int      // which of the three queues is next
+	order   *orderer // nil unless events wait for others of their key
+	dropped int64    // dead letters of the subscription, when the order last looked
 }
 
 // incoming is a new event as a lane has it.

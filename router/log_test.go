@@ -39,13 +39,14 @@ type fakeSub struct {
 	mine    map[event.Offset]bool // rows of the window, not handed out in this process
 	wake    chan struct{}
 	reads   int
+	dropped int64
 }
 
 func newFakeLog(t testing.TB) *fakeLog {
 	return &fakeLog{
 		t: t,
 		can: event.Capabilities{
-			Durable: true, Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Reopening: true,
+			Durable: true, Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Reopening: true, Keyed: true,
 		},
 		topics: map[string][]event.Event{}, subs: map[string]*fakeSub{}, states: map[string]map[string][]byte{},
 	}
@@ -156,8 +157,15 @@ func (l *fakeLog) Drop(context.Context, event.DeadQuery) (int, error) {
 	n := 0
 	for _, s := range l.subs {
 		before := len(s.rows)
-		maps.DeleteFunc(s.rows, func(_ event.Offset, x event.Exception) bool { return x.State == event.Dead })
+		for o, x := range s.rows {
+			if x.State == event.Dead {
+				delete(s.rows, o)
+				s.settled[o] = true
+			}
+		}
+		s.dropped += int64(before - len(s.rows))
 		n += before - len(s.rows)
+		s.wakeLocked()
 	}
 	return n, nil
 }
@@ -208,6 +216,14 @@ func (s *fakeSub) applyLocked(outcomes []event.Outcome) {
 	for _, o := range outcomes {
 		x, row := s.rows[o.Offset]
 		redriven := o.Exception != nil && o.Exception.Reason == event.ReasonRedrive
+		if o.Exception != nil && o.Exception.State == event.Released {
+			if !row || x.State != event.Held {
+				s.log.t.Errorf("%s: offset %d is released and not held (%v)", s.name, o.Offset, x.State)
+			}
+			x.State, x.NextAt = event.Retry, event.AtOnce
+			s.rows[o.Offset] = x
+			continue
+		}
 		switch {
 		case o.Row != row && !redriven:
 			s.log.t.Errorf("%s: offset %d: Row is %v, the log has %v (%+v)", s.name, o.Offset, o.Row, row, x)
@@ -307,6 +323,23 @@ func (s *fakeSub) Rows(_ context.Context, from, to event.Offset) ([]event.Offset
 		}
 	}
 	return rows, nil
+}
+
+func (s *fakeSub) Keyed(_ context.Context, state event.ExceptionState, after event.Offset, limit int) (keyed []event.Keyed, err error) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for _, o := range slices.Sorted(maps.Keys(s.rows)) {
+		if x := s.rows[o]; x.State == state && x.Key != nil && o > after && len(keyed) < limit {
+			keyed = append(keyed, event.Keyed{Offset: o, Key: x.Key})
+		}
+	}
+	return keyed, nil
+}
+
+func (s *fakeSub) Dropped() int64 {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.dropped
 }
 
 func (s *fakeSub) Wake() <-chan struct{} { return s.wake }

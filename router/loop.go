@@ -31,6 +31,7 @@ type loop struct {
 	partial  *batcher // of a call that waits for more events; nil for none
 	marks    map[place]marks
 	inFlight int
+	filling  bool // a call has its first event and takes more
 
 	accepted, refused int64 // attempts in this process
 	turns             int   // of probes, see pickProbe
@@ -39,10 +40,17 @@ type loop struct {
 
 func newLoop(s *subscriber) *loop {
 	b := newBreaker(s.plan.Breaker, s.plan.Retry, s.plan.Concurrency)
-	return &loop{
+	b.each = s.plan.Order != nil
+	l := &loop{
 		feed: newFeed(s), breaker: b, results: make(chan *call, b.full), workers: workers{calls: make(chan *call, b.full)},
 		marks: make(map[place]marks),
 	}
+	if o := s.plan.Order; o != nil && o.Key != nil {
+		for _, k := range s.lanes {
+			k.order = newOrderer(o.MaxHeld, o.Hold)
+		}
+	}
+	return l
 }
 
 // join waits for the workers. Their attempts end when the context of their work does, at the latest.
@@ -54,6 +62,9 @@ func (l *loop) run(stop, work context.Context) error {
 	l.workers.watch(work)
 	l.attempts = func(c *call) { l.make(work, c) }
 	if err := l.open(stop, work); err != nil {
+		return clean(stop, work, err)
+	}
+	if err := l.restore(stop, work); err != nil {
 		return clean(stop, work, err)
 	}
 	for stop.Err() == nil {
@@ -71,12 +82,16 @@ func (l *loop) turn(stop, work context.Context) error {
 		return err
 	}
 	now := l.clock.Now().UTC()
-	err := l.handOut(stop, work, now)
+	err := l.letGo(stop)
+	if err == nil {
+		err = l.handOut(stop, work, now)
+	}
 	if flushed := l.flush(work); err == nil {
 		err = flushed
 	}
 	l.counts.inFlight.Store(int64(l.inFlight))
 	l.observe(l.oldest(), l.breaker, len(l.waiting)+l.partial.len())
+	l.observeOrder()
 	if err == nil && !l.again {
 		// The time of this turn: what became due since then must wake it.
 		l.sleep(stop, l.alarm(now), l.results)
@@ -144,7 +159,7 @@ func (l *loop) gather(stop context.Context, now time.Time) ([]*task, error) {
 		return []*task{t}, err
 	}
 	b := l.partial
-	l.partial = nil
+	l.partial, l.filling = nil, false
 	if b == nil {
 		if l.plan.Batch.Count <= 1 {
 			return l.one(stop, now)
@@ -201,6 +216,7 @@ func (l *loop) one(stop context.Context, now time.Time) ([]*task, error) {
 // load adds what there is to a call.
 func (l *loop) load(stop context.Context, b *batcher, now time.Time) error {
 	for !b.full() {
+		l.filling = len(b.tasks) > 0
 		t, err := l.next(stop, now, false)
 		if t == nil || err != nil {
 			return err
@@ -256,6 +272,9 @@ func (l *loop) make(work context.Context, c *call) {
 
 // pick takes the next event of the lane whose turn it is.
 func (l *loop) pick(stop context.Context, now time.Time) (t *task, err error) {
+	if l.strict() {
+		return l.pickHead(stop, now, func(t *task) bool { return l.filling || !now.Before(t.nextAt) })
+	}
 	err = l.serve(func(k *lane) (got bool, err error) {
 		t, err = l.pickOf(stop, k, now)
 		return t != nil, err
@@ -295,6 +314,9 @@ func (l *loop) pickProbe(stop context.Context, now time.Time) (*task, error) {
 	if !l.token(now) {
 		return nil, nil
 	}
+	if l.strict() {
+		return l.pickHead(stop, now, func(t *task) bool { return t.mayProbe(now) })
+	}
 	tried := func() (*task, error) {
 		return l.takeOldest(func(t *task) bool { return t.place != l.breaker.failed && t.mayProbe(now) }), nil
 	}
@@ -332,6 +354,7 @@ func (t *task) mayProbe(now time.Time) bool { return !t.deferred || !now.Before(
 
 // takeFresh takes the next new event that the sink wants, and settles those before it that it does not want.
 func (l *loop) takeFresh(stop context.Context, k *lane, now time.Time) (*task, error) {
+	behind := 0
 	for range takeMax {
 		s, err := k.peek(stop)
 		if s == nil || err != nil {
@@ -347,9 +370,15 @@ func (l *loop) takeFresh(stop context.Context, k *lane, now time.Time) (*task, e
 		if o != nil {
 			k.outcomes = append(k.outcomes, *o)
 		}
-		if t != nil {
-			k.running = append(k.running, t)
+		if t == nil {
+			continue
+		}
+		k.running = append(k.running, t)
+		if l.enter(t, now) {
 			return t, nil
+		}
+		if behind++; behind == probeScan && l.breaker.open {
+			break
 		}
 	}
 	l.again = true
@@ -368,11 +397,14 @@ func (l *loop) takeDue(stop context.Context, k *lane, now time.Time) (*task, err
 		if o != nil {
 			delete(l.marks, place{k, o.Offset})
 			k.outcomes = append(k.outcomes, *o)
+			l.passed(k, o)
 			continue
 		}
 		t.marks = l.marks[t.place]
 		t.tries = max(t.tries, t.marks.tries)
-		return t, nil
+		if l.enter(t, now) {
+			return t, nil
+		}
 	}
 	l.again = true
 	return nil, nil
@@ -380,18 +412,27 @@ func (l *loop) takeDue(stop context.Context, k *lane, now time.Time) (*task, err
 
 // takeWaiting takes the first of those that wait in memory for which ok holds.
 func (l *loop) takeWaiting(ok func(*task) bool) *task {
-	return l.unwait(slices.IndexFunc(l.waiting, ok))
+	return l.begin(slices.IndexFunc(l.waiting, func(t *task) bool { return ok(t) && t.lane.order.mayGo(t) }))
 }
 
 // takeOldest takes the one whose last attempt is longest ago.
 func (l *loop) takeOldest(ok func(*task) bool) *task {
 	at := -1
 	for i, t := range l.waiting {
-		if ok(t) && (at < 0 || t.x.LastAt.Before(l.waiting[at].x.LastAt)) {
+		if ok(t) && t.lane.order.mayGo(t) && (at < 0 || t.x.LastAt.Before(l.waiting[at].x.LastAt)) {
 			at = i
 		}
 	}
-	return l.unwait(at)
+	return l.begin(at)
+}
+
+// begin takes one that waits, for an attempt.
+func (l *loop) begin(i int) *task {
+	t := l.unwait(i)
+	if t != nil {
+		t.lane.order.begin(t)
+	}
+	return t
 }
 
 func (l *loop) unwait(i int) *task {
@@ -410,6 +451,8 @@ func (l *loop) await(t *task) {
 	t.waits = true
 	l.waiting = append(l.waiting, t)
 	l.held += t.item.weight()
+	t.lane.order.pause(t)
+	l.moveOn(t.lane)
 }
 
 // admit says whether an event of a lane may be taken, by the window: nothing is settled further than that ahead of the lowest unsettled
@@ -421,7 +464,7 @@ func (l *loop) admit(k *lane, o event.Offset, now time.Time) bool {
 		if low == nil || o-low.offset < Window {
 			return true
 		}
-		if l.breaker.open {
+		if l.breaker.open || l.strict() || low.behind && k.order.full() {
 			return false
 		}
 		l.park(low, now)
@@ -432,9 +475,13 @@ func (l *loop) admit(k *lane, o event.Offset, now time.Time) bool {
 // to probe with an event that was not tried yet, and for that the one that waits longest gets a row. So does one of a lower priority
 // that waits where one of a higher is to go.
 func (l *loop) makeRoom(k *lane, now time.Time) bool {
-	if len(l.waiting) < waitingMax && l.held < heldMax {
+	if l.strict() || !l.crowded() {
 		return true
 	}
+	if l.spill(now); !l.crowded() {
+		return true
+	}
+	k.tellFull(now)
 	i := slices.IndexFunc(l.waiting, func(t *task) bool { return l.breaker.open || t.lane.at > k.at })
 	if i < 0 {
 		return false
@@ -447,6 +494,10 @@ func (l *loop) makeRoom(k *lane, now time.Time) bool {
 // row with this reason; one that waits leaves memory.
 func (l *loop) park(t *task, now time.Time) {
 	l.counts.parked.Add(1)
+	if t.behind {
+		l.hold(t)
+		return
+	}
 	if !t.waits {
 		t.lane.outcomes = append(t.lane.outcomes, t.kept(event.Retry, event.ReasonWindow, now))
 		return
@@ -462,13 +513,17 @@ func (l *loop) park(t *task, now time.Time) {
 // leave ends a task in memory with its outcome, which may be a row that is due later.
 func (l *loop) leave(t *task, o event.Outcome) {
 	t.lane.outcomes = append(t.lane.outcomes, o)
-	if x := o.Exception; x != nil && x.State == event.Retry {
+	t.lane.order.end(t, o.Exception, l.crowded())
+	if x := o.Exception; x != nil && x.State != event.Dead {
 		l.remember(t)
-		t.lane.dues.expect(x.NextAt)
+		if x.State == event.Retry {
+			t.lane.dues.expect(x.NextAt)
+		}
 	} else if t.row {
 		delete(l.marks, t.place)
 	}
 	t.done, t.item = true, nil
+	l.moveOn(t.lane)
 }
 
 // remember keeps how the sink stood at a row's last attempt. What is forgotten because there is too much of it does not count
@@ -498,7 +553,10 @@ func (l *loop) alarm(now time.Time) time.Time {
 	if !l.breaker.room(l.inFlight, now) {
 		return l.breaker.alarm()
 	}
-	at := l.dueAlarm()
+	var at time.Time
+	if !l.strict() || len(l.waiting) == 0 { // else a row has to wait for what is in memory
+		at = l.dueAlarm()
+	}
 	for _, t := range l.waiting {
 		if now.Before(t.nextAt) {
 			at = earliest(at, t.nextAt)

@@ -72,7 +72,13 @@ var (
 		"millrace_deliveries_in_flight", "Calls of the sink under way; for a serial sink, events of its call.", Gauge}
 	workersWaiting    = family{"millrace_queue_workers_waiting", "Workers that wait for an event of a queue.", Gauge}
 	deliveriesWaiting = family{"millrace_deliveries_waiting", "Events that wait in memory for another attempt.", Gauge}
-	delayRows         = family{
+	deliveriesHeld    = family{
+		"millrace_deliveries_held", "Events that wait, in rows of the outbox, for an earlier one with their order_key.", Gauge}
+	deliveriesBehind = family{
+		"millrace_deliveries_behind", "Events that wait, in memory, for an earlier one with their order_key.", Gauge}
+	deliveriesUnkeyed = family{
+		"millrace_deliveries_unkeyed_total", "Events that are delivered in no order, because their order_key was nil.", Counter}
+	delayRows = family{
 		"millrace_delay_rows_total", "Deliveries that got a row because delay.until says when they may begin.", Counter}
 	rateRows = family{
 		"millrace_rate_rows_total", "Deliveries that got a row because the rate of their key had no turn for them yet.", Counter}
@@ -163,6 +169,11 @@ func (s *stats) sink(of string, k *subscriber) {
 		s.add(workersWaiting, float64(c.workers.Load()), pipeline, sink)
 	}
 	s.add(deliveriesWaiting, float64(c.waiting.Load()), pipeline, sink)
+	if o := k.plan.Order; o != nil && o.Key != nil {
+		s.add(deliveriesHeld, float64(c.held.Load()), pipeline, sink)
+		s.add(deliveriesBehind, float64(c.behind.Load()), pipeline, sink)
+		s.add(deliveriesUnkeyed, float64(c.unkeyed.Load()), pipeline, sink)
+	}
 	s.add(breakerOpen, float64(c.open.Load()), pipeline, sink)
 	s.add(concurrencyLimit, float64(c.limit.Load()), pipeline, sink)
 	s.add(subscriptionPaused, float64(c.paused.Load()), pipeline, sink)

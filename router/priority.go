@@ -73,7 +73,7 @@ func (p *prioritizer) of(e *event.Event) int {
 	if p == nil {
 		return DefaultPriority
 	}
-	text, err := evaluate(p.expr, e)
+	text, _, err := evaluate(p.expr, e)
 	n, wrong := math.NaN(), error(nil)
 	if err == nil {
 		n, wrong = strconv.ParseFloat(text, 64)
@@ -101,16 +101,6 @@ func (p *prioritizer) tell(e *event.Event, text string, err error, instead int) 
 	if hidden, ok := p.fold.allow(p.clock.Now(), reason); ok {
 		p.logger.Warn("an event has no valid priority", "event_id", e.ID, "reason", reason, "priority", instead, "folded", hidden)
 	}
-}
-
-func evaluate(x *rules.Expr, e *event.Event) (text string, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	data, _, err := x.JSON(&rules.Input{Event: e})
-	return string(data), err
 }
 
 // levels are the priorities that the topics of a pipeline have, the highest first: all of them if it has priorities, else the

@@ -115,6 +115,9 @@ func (r *Router) newPipeline(plan *pipelines.Pipeline, budget int64, left []int)
 			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q, sink %q: a %T is not a sink", p.name, s.Name, s.Value))
 			continue
 		}
+		if s.Order != nil && !(r.can.Ordered && r.can.Keyed) {
+			r.fault = errors.Join(r.fault, fmt.Errorf("pipeline %q, sink %q: this outbox keeps no order", p.name, s.Name))
+		}
 		p.sinks = append(p.sinks, r.newSubscriber(p, i, s, sink, logger.With("sink", s.Name)))
 	}
 	return p

@@ -39,6 +39,9 @@ func (s *serial) run(stop, work context.Context) error {
 	s.guard.begin()
 	defer s.guard.end()
 	defer s.close()
+	if err := s.letGoAll(stop, work); err != nil {
+		return clean(stop, work, err)
+	}
 	for stop.Err() == nil {
 		if err := s.turn(stop, work); err != nil {
 			return clean(stop, work, err)

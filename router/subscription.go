@@ -24,6 +24,7 @@ type subscriber struct {
 	log    Log
 	shared bool // the runner leads: its offsets are this sink's
 	rows   bool // see Router.rows
+	keyed  bool // exceptions may be held
 	clock  event.Clock
 	rand   func() float64
 	logger *slog.Logger
@@ -38,7 +39,7 @@ type subscriber struct {
 }
 
 // folds keep apart the lines of a sink, so that those of one kind cannot hide the others. The sink's goroutine writes them all.
-type folds struct{ opens, failures, dead fold }
+type folds struct{ opens, failures, dead, unkeyed, held fold }
 
 // counts are a sink's numbers. The sink's goroutine writes them, anyone reads.
 type counts struct {
@@ -52,6 +53,8 @@ type counts struct {
 	lastSuccess         atomic.Int64 // unix nanoseconds, 0 for never
 	workers             atomic.Int64 // that wait for an event
 	parked              atomic.Int64 // rows made because the window or the memory was full
+	held, behind        atomic.Int64 // in rows and in memory, for the sake of the order
+	unkeyed             atomic.Int64
 	delayed, rated      atomic.Int64 // rows made for a delay, and for the rate of a key
 	rateNanos           atomic.Int64 // for which rates held back events
 }
@@ -60,7 +63,7 @@ func (r *Router) newSubscriber(p *pipeline, i int, plan *pipelines.Sink, sink Si
 	name := SubscriptionName(p.name, plan.Name)
 	s := &subscriber{
 		name: name, owner: "sink:" + name, index: i, plan: plan, sink: sink, log: r.log,
-		shared: r.can.Shared, rows: r.rows(), clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
+		shared: r.can.Shared, rows: r.rows(), keyed: r.can.Keyed, clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
 		prefix: withLength(withLength(nil, p.name), plan.Name), pausing: pausing{writer: make(chan struct{}, 1)},
 	}
 	if plan.Pull {
@@ -101,6 +104,11 @@ type task struct {
 	deferred bool      // the destination asked for that time
 	turned   bool      // it has its turn of the rate for the next attempt
 	marks    marks
+
+	// Where the sink keeps an order; the orderer's:
+	chain  *chain // of its key; nil for none
+	behind bool   // it waits in memory for an earlier one
+	bare   bool   // it came without a row
 }
 
 // place is where an event is: no two events of a sink share one.

@@ -110,6 +110,40 @@ type breakerStep struct {
 	next  time.Duration // when the next probe may go, if open
 }
 
+// TestSlow: half as many run after a failure of the destination, at most once for what ran at the same time, and one more with each
+// success. A sink that is well has its whole bound from the start.
+func TestSlow(t *testing.T) {
+	start := time.Unix(1000, 0)
+	b := newBreaker(nil, pipelines.Retry{}, 16)
+	fail := func(begun, now int, want int) {
+		t.Helper()
+		b.slow(start.Add(time.Duration(begun)), start.Add(time.Duration(now)))
+		if b.limit != want {
+			t.Fatalf("limit %d, want %d", b.limit, want)
+		}
+	}
+	if b.limit != 16 || !b.room(15, start) || b.room(16, start) {
+		t.Fatalf("limit %d at first", b.limit)
+	}
+	fail(1, 5, 8)
+	fail(2, 6, 8) // ran beside the first
+	fail(5, 7, 8)
+	fail(6, 8, 4)
+	for range 3 {
+		b.succeeded(start)
+	}
+	fail(7, 9, 7)
+	fail(9, 10, 3)
+	fail(11, 12, 1)
+	fail(13, 14, 1)
+	for range 20 {
+		b.succeeded(start)
+	}
+	if b.limit != 16 {
+		t.Errorf("limit %d in the end", b.limit)
+	}
+}
+
 func TestBreaker(t *testing.T) {
 	five := func(at time.Duration) (steps []breakerStep) {
 		for i := range 5 {
@@ -154,9 +188,9 @@ func TestBreaker(t *testing.T) {
 		"the first success closes it": append(five(0),
 			breakerStep{at: 2 * time.Second, what: "probe ok", event: 6, limit: 1},
 			breakerStep{at: 2 * time.Second, what: "ok", event: 7, limit: 2},
-			breakerStep{at: 2 * time.Second, what: "ok", event: 8, limit: 4},
-			breakerStep{at: 2 * time.Second, what: "ok", event: 9, limit: 6},
-			breakerStep{at: 2 * time.Second, what: "ok", event: 9, limit: 6}),
+			breakerStep{at: 2 * time.Second, what: "ok", event: 8, limit: 3},
+			breakerStep{at: 2 * time.Second, what: "ok", event: 9, limit: 4},
+			breakerStep{at: 2 * time.Second, what: "ok", event: 9, limit: 5}),
 		"a judged probe": append(five(0),
 			breakerStep{at: time.Second, what: "probe", event: 6, open: true, next: 3 * time.Second},
 			breakerStep{at: 4 * time.Second, what: "probe odd", event: 7, open: true, next: 4 * time.Second},

@@ -256,6 +256,7 @@ type receiver struct {
 	mu       sync.Mutex
 	answer   func(id string) int // nil answers 200
 	got      map[string]int      // accepted deliveries by event id
+	first    []string            // event ids in the order in which they were first accepted
 	keys     map[string]string   // idempotency key by event id
 	problems []string
 	lags     []time.Duration // from the event's time to its acceptance here
@@ -302,7 +303,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.problems = append(r.problems, fmt.Sprintf("event %q came with the keys %s and %s", id, r.keys[id], key))
 	}
 	if status == http.StatusOK {
-		r.got[id]++
+		if r.got[id]++; r.got[id] == 1 {
+			r.first = append(r.first, id)
+		}
 		if at, err := time.Parse(time.RFC3339Nano, req.Header.Get("Ce-Time")); err == nil {
 			r.lags = append(r.lags, time.Since(at))
 		}

@@ -40,6 +40,7 @@ func (e *Engine) forget() {
 		r := c.rows[0]
 		c.exhume(r)
 		delete(r.sub.rows, r.record.Offset)
+		r.sub.robbed()
 		e.forgotten++
 		if n := e.forgotten; n&(n-1) == 0 { // at 1, 2, 4, 8, …: a flood of them says little more
 			e.options.Logger.Warn("too many dead letters in memory, the oldest is forgotten",
@@ -111,6 +112,7 @@ func (e *Engine) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
 	for _, r := range rows {
 		e.cemetery.exhume(r)
 		r.sub.finish(r, true)
+		r.sub.robbed()
 	}
 	return len(rows), nil
 }

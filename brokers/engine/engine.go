@@ -145,7 +145,7 @@ func (e *Engine) Can() event.Capabilities {
 	private := e.broker.private
 	return event.Capabilities{
 		Durable: e.broker.Durable, Atomic: private, Shared: private, Ordered: e.broker.Ordered, Stateful: private, Dead: true,
-		Dedupe: private,
+		Dedupe: private, Keyed: private,
 	}
 }
 

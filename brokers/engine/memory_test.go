@@ -37,7 +37,7 @@ func memory(t *testing.T, o engine.Options) *engine.Engine {
 }
 
 func TestMemoryCan(t *testing.T) {
-	want := event.Capabilities{Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Dedupe: true}
+	want := event.Capabilities{Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Dedupe: true, Keyed: true}
 	if got := memory(t, engine.Options{}).Can(); got != want {
 		t.Errorf("Can() = %+v, want %+v", got, want)
 	}

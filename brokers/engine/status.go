@@ -38,7 +38,11 @@ func (s *subscription) status() event.SubscriptionStatus {
 			x.Dead++
 			continue
 		}
-		x.Retrying++
+		if r.x.State == event.Held {
+			x.Held++
+		} else {
+			x.Retrying++
+		}
 		x.Attempts = max(x.Attempts, r.x.Attempts)
 		if at := r.record.Event.Received; x.Oldest.IsZero() || at.Before(x.Oldest) {
 			x.Oldest = at

@@ -29,6 +29,7 @@ type subscription struct {
 	rows    map[event.Offset]*row
 	waiting queue
 	wake    chan struct{}
+	dropped int64 // dead letters
 
 	bytes  int64 // over a broker: what it holds unacknowledged
 	events int
@@ -137,6 +138,10 @@ func (s *subscription) Settle(ctx context.Context, outcomes []event.Outcome) err
 func (s *subscription) settle(outcomes []event.Outcome) {
 	for _, o := range outcomes {
 		r := s.rows[o.Offset]
+		if o.Exception != nil && o.Exception.State == event.Released {
+			s.release(r)
+			continue
+		}
 		if r == nil {
 			r = s.leaveQueue(o.Offset)
 		}
@@ -158,6 +163,16 @@ func (s *subscription) settle(outcomes []event.Outcome) {
 		s.entries[0] = nil
 		s.entries = s.entries[1:]
 	}
+}
+
+// release makes a held row due at once.
+func (s *subscription) release(r *row) {
+	if r == nil || r.x.State != event.Held {
+		return
+	}
+	r.x.State, r.x.NextAt = event.Retry, event.AtOnce
+	s.waiting.add(r)
+	s.signal()
 }
 
 // leaveQueue takes an event out of those that wait to be handed out or settled; nil if it is not among them. Its entry stays for
@@ -196,7 +211,7 @@ func (s *subscription) forgo(r *row) {
 // keep makes or replaces the row of an event. In memory a dead letter is not in flight; it has a bound of its own.
 func (s *subscription) keep(r *row, x event.Exception, wasDead bool) {
 	r.x = x
-	r.x.Answer, r.x.Progress = slices.Clone(x.Answer), slices.Clone(x.Progress)
+	r.x.Answer, r.x.Progress, r.x.Key = slices.Clone(x.Answer), slices.Clone(x.Progress), slices.Clone(x.Key)
 	s.rows[r.record.Offset] = r
 	isDead, private := x.State == event.Dead, s.engine.broker.private
 	switch {
@@ -205,12 +220,16 @@ func (s *subscription) keep(r *row, x event.Exception, wasDead bool) {
 	case private && !isDead && wasDead:
 		s.engine.hold(s.topic, r.record.Offset, cost(&r.record.Event), 1)
 	}
-	if !isDead {
+	switch {
+	case isDead:
+		s.engine.cemetery.bury(r)
+	case x.State == event.Retry:
 		s.waiting.add(r)
 		s.signal()
 		return
+	default:
+		return
 	}
-	s.engine.cemetery.bury(r)
 	if private {
 		s.engine.forget()
 	}
@@ -226,6 +245,35 @@ func (s *subscription) Rows(ctx context.Context, from, to event.Offset) ([]event
 	offsets = slices.DeleteFunc(offsets, func(o event.Offset) bool { return o < from || o > to })
 	slices.Sort(offsets)
 	return offsets, nil
+}
+
+// Keyed implements event.Subscription.
+func (s *subscription) Keyed(ctx context.Context, state event.ExceptionState, after event.Offset, limit int) ([]event.Keyed, error) {
+	if err := s.engine.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.engine.mu.Unlock()
+	var keyed []event.Keyed
+	for o, r := range s.rows {
+		if r.x.State == state && r.x.Key != nil && o > after {
+			keyed = append(keyed, event.Keyed{Offset: o, Key: r.x.Key})
+		}
+	}
+	slices.SortFunc(keyed, func(a, b event.Keyed) int { return cmp.Compare(a.Offset, b.Offset) })
+	return keyed[:min(limit, len(keyed))], nil
+}
+
+// Dropped implements event.Subscription. A dead letter that was forgotten counts too.
+func (s *subscription) Dropped() int64 {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	return s.dropped
+}
+
+// robbed counts a dead letter that is no more and that nobody took back.
+func (s *subscription) robbed() {
+	s.dropped++
+	s.signal()
 }
 
 // Row implements event.Subscription.

@@ -32,8 +32,8 @@ func (c *command) subscriptionsListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List subscriptions: state, what waits, and since when",
 		Long: `Lists the subscription of each sink, and of each pipeline's own runner, which has the stages. LAG is what was not tried yet,
-RETRYING what waits for another attempt, for its time or for the rate of its key, OLDEST since when the oldest of both waits, POSITION the
-cursor and the end of the topic. A pipeline with priorities has a line for each PRIORITY that ever had an event. Where DURABLE is no, what
+RETRYING what waits for another attempt, for its time or for the rate of its key, HELD what waits for an earlier event with its
+order_key, OLDEST since when the oldest of these waits, POSITION the cursor and the end of the topic. A pipeline with priorities has a line for each PRIORITY that ever had an event. Where DURABLE is no, what
 waits is in memory only and lost when the process ends. PAUSED says why a sink rests.`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error { return f.subscriptions(cmd.Context(), pipeline, sink) }),
@@ -65,7 +65,7 @@ func (f *finder) subscriptions(ctx context.Context, pipeline, sink string) error
 }
 
 func standings(all []app.Subscription, now time.Time) [][]string {
-	head := []string{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "DEAD", "ATTEMPTS", "OLDEST", "PINNED", "POSITION", "DURABLE", "PAUSED"}
+	head := []string{"PIPELINE", "SINK", "STATE", "LAG", "RETRYING", "HELD", "DEAD", "ATTEMPTS", "OLDEST", "PINNED", "POSITION", "DURABLE", "PAUSED"}
 	prioritized := slices.ContainsFunc(all, func(s app.Subscription) bool { return s.Priority != nil })
 	if prioritized {
 		head = slices.Insert(head, 2, "PRIORITY")
@@ -83,8 +83,9 @@ func standings(all []app.Subscription, now time.Time) [][]string {
 			why = fmt.Sprintf("%s ago: %s", age(now.Sub(*s.PausedAt)), s.PausedReason)
 		}
 		line := []string{
-			s.Pipeline, sink, s.State, strconv.FormatInt(s.Lag, 10), strconv.FormatInt(s.Retrying, 10), strconv.FormatInt(s.DeadLetters, 10),
-			strconv.Itoa(s.Attempts), oldest, sizeText(s.Pinned), fmt.Sprintf("%d/%d", s.Cursor, s.Head), yesNo(s.Durable), why,
+			s.Pipeline, sink, s.State, strconv.FormatInt(s.Lag, 10), strconv.FormatInt(s.Retrying, 10), strconv.FormatInt(s.Held, 10),
+			strconv.FormatInt(s.DeadLetters, 10), strconv.Itoa(s.Attempts), oldest, sizeText(s.Pinned),
+			fmt.Sprintf("%d/%d", s.Cursor, s.Head), yesNo(s.Durable), why,
 		}
 		if prioritized {
 			line = slices.Insert(line, 2, priorityText(s.Priority))

@@ -107,13 +107,13 @@ func TestStandings(t *testing.T) {
 	now := time.Date(2026, 5, 1, 10, 3, 12, 0, time.UTC)
 	err := table(&b, standings([]app.Subscription{
 		{Pipeline: "orders", State: "running", Cursor: 4, Head: 4, Durable: true},
-		{Pipeline: "orders", Sink: "payments", State: "down", Lag: 3, Retrying: 2, DeadLetters: 1, Attempts: 5, OldestAt: new(now.Add(-192 * time.Second)), Pinned: 9000, Cursor: 1, Head: 4},
+		{Pipeline: "orders", Sink: "payments", State: "down", Lag: 3, Retrying: 2, Held: 7, DeadLetters: 1, Attempts: 5, OldestAt: new(now.Add(-192 * time.Second)), Pinned: 9000, Cursor: 1, Head: 4},
 		{Pipeline: "orders", Sink: "mail", State: "paused", Head: 4, Durable: true, PausedAt: new(now.Add(-time.Minute)), PausedReason: "a\nmove"},
 	}, now))
-	want := `PIPELINE  SINK      STATE    LAG  RETRYING  DEAD  ATTEMPTS  OLDEST  PINNED  POSITION  DURABLE  PAUSED
-orders    (stages)  running  0    0         0     0         -       0       4/4       yes      -
-orders    payments  down     3    2         1     5         3m12s   8.8KiB  1/4       no       -
-orders    mail      paused   0    0         0     0         -       0       0/4       yes      1m0s ago: a·move
+	want := `PIPELINE  SINK      STATE    LAG  RETRYING  HELD  DEAD  ATTEMPTS  OLDEST  PINNED  POSITION  DURABLE  PAUSED
+orders    (stages)  running  0    0         0     0     0         -       0       4/4       yes      -
+orders    payments  down     3    2         7     1     5         3m12s   8.8KiB  1/4       no       -
+orders    mail      paused   0    0         0     0     0         -       0       0/4       yes      1m0s ago: a·move
 `
 	if err != nil || b.String() != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, b.String(), want)

@@ -59,6 +59,8 @@ type memorySubscription struct {
 	read   event.Offset // of the record that Next returned last
 	cursor event.Offset
 	wake   chan struct{}
+
+	dropped int64 // dead letters
 }
 
 // longAgo is when a redriven event is due: Memory has no clock.
@@ -103,7 +105,7 @@ func (m *Memory) Reopen() *Memory {
 // Can has everything.
 func (m *Memory) Can() event.Capabilities {
 	return event.Capabilities{Durable: true, Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Reopening: true,
-		Dedupe: true}
+		Dedupe: true, Keyed: true}
 }
 
 // enter begins a call; unless it fails, the caller unlocks mu.
@@ -317,6 +319,13 @@ func (s *memorySubscription) settle(outcomes []event.Outcome) {
 			continue
 		}
 		row := s.rows[o.Offset]
+		if o.Exception.State == event.Released {
+			if row != nil && row.x.State == event.Held {
+				row.x.State, row.x.NextAt = event.Retry, event.AtOnce
+				s.signal()
+			}
+			continue
+		}
 		if row == nil {
 			s.log.lastRow++
 			row = &memoryRow{id: s.log.lastRow}
@@ -421,7 +430,10 @@ func (m *Memory) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
 	defer m.mu.Unlock()
 	list := m.dead(q)
 	for _, d := range list {
-		delete(m.subs[d.Subscription].rows, d.Record.Offset)
+		s := m.subs[d.Subscription]
+		delete(s.rows, d.Record.Offset)
+		s.dropped++
+		s.signal()
 	}
 	return len(list), nil
 }
@@ -502,6 +514,28 @@ func (s *memorySubscription) Rows(ctx context.Context, from, to event.Offset) ([
 	defer s.log.mu.Unlock()
 	rows := slices.DeleteFunc(slices.Sorted(maps.Keys(s.rows)), func(o event.Offset) bool { return o < from || o > to })
 	return rows, nil
+}
+
+// Keyed implements router.Subscription.
+func (s *memorySubscription) Keyed(ctx context.Context, state event.ExceptionState, after event.Offset, limit int) ([]event.Keyed, error) {
+	if err := s.log.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.log.mu.Unlock()
+	var keyed []event.Keyed
+	for _, o := range slices.Sorted(maps.Keys(s.rows)) {
+		if x := s.rows[o].x; x.State == state && x.Key != nil && o > after && len(keyed) < limit {
+			keyed = append(keyed, event.Keyed{Offset: o, Key: x.Key})
+		}
+	}
+	return keyed, nil
+}
+
+// Dropped implements router.Subscription.
+func (s *memorySubscription) Dropped() int64 {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.dropped
 }
 
 // Wake implements router.Subscription.

@@ -119,11 +119,13 @@ func (m *model) step() {
 		m.redriveSome()
 	case n < 94 && m.can.Dead:
 		m.dropSome()
-	case n < 95:
+	case n < 95 && m.can.Keyed:
+		m.releaseSome(p)
+	case n < 96:
 		m.note("%s is read by another", p.name)
 		m.flush()
 		m.renew(p)
-	case n < 97:
+	case n < 98:
 		m.toggle(p)
 	case m.can.Reopening:
 		m.restart()
@@ -169,6 +171,9 @@ func (m *model) outcomes(p *pair) []event.Outcome {
 		switch kind := m.rand.IntN(10); {
 		case kind < 6:
 			out = append(out, event.Outcome{Offset: o.rec.Offset, Row: o.row})
+		case kind == 6 && m.can.Keyed:
+			m.last++
+			out = append(out, failed(o.rec, heldBehind(m.last), o.row))
 		case kind < 8 || !m.can.Dead:
 			m.last++
 			x := waiting(at(m.now + m.rand.IntN(60)).Add(time.Duration(m.last)))
@@ -181,6 +186,21 @@ func (m *model) outcomes(p *pair) []event.Outcome {
 	}
 	p.open = slices.Clone(p.open[n:])
 	return out
+}
+
+// releaseSome releases some of what is held, and takes it: it is due at once.
+func (m *model) releaseSome(p *pair) {
+	m.flush()
+	var out []event.Outcome
+	for _, k := range p.ref.keyed(event.Held, 0, 1<<20) {
+		if m.rand.IntN(2) == 0 {
+			out = append(out, released(k.Offset))
+		}
+	}
+	m.note("%s releases %v", p.name, out)
+	p.real.settle(out...)
+	p.ref.settle(out...)
+	m.dueSome(p, 1<<20)
 }
 
 func (m *model) settleSome(p *pair) {
@@ -344,6 +364,9 @@ func (m *model) compare() {
 		cursor, head := p.ref.sub.Position()
 		p.real.position(cursor, head)
 		m.same(p.name+": rows", p.real.rows(1, head), p.ref.rows(1, head))
+		for _, state := range []event.ExceptionState{event.Retry, event.Dead, event.Held} {
+			m.same(p.name+": keyed", p.real.keyed(state, head/2, 3), p.ref.keyed(state, head/2, 3))
+		}
 	}
 	if m.can.Dead {
 		m.same("dead letters", withoutID(m.dead(event.DeadQuery{})), withoutID(m.ref.dead(event.DeadQuery{})))
@@ -378,6 +401,10 @@ func (m *model) finish() {
 	}
 	m.now += 1 << 20
 	for _, p := range m.pairs {
+		for _, k := range p.ref.keyed(event.Held, 0, 1<<20) {
+			p.real.settle(released(k.Offset))
+			p.ref.settle(released(k.Offset))
+		}
 		m.dueSome(p, 1<<20)
 		got, want := p.real.upTo(everything, 1<<20), p.ref.upTo(everything, 1<<20)
 		m.same(p.name+": the rest", got, want)

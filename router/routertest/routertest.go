@@ -62,6 +62,7 @@ var (
 	ordered   = capability{"Ordered", func(c event.Capabilities) bool { return c.Ordered }}
 	stateful  = capability{"Stateful", func(c event.Capabilities) bool { return c.Stateful }}
 	dead      = capability{"Dead", func(c event.Capabilities) bool { return c.Dead }}
+	holds     = capability{"Keyed", func(c event.Capabilities) bool { return c.Keyed }}
 	reopening = capability{"Reopening", func(c event.Capabilities) bool { return c.Reopening }}
 )
 
@@ -71,7 +72,7 @@ func needs(c ...capability) []capability { return c }
 func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		appending(), reading(), settling(), exceptions(), deadLetters(), dropping(), committing(), deduping(), states(), configuring(), closing(),
+		appending(), reading(), settling(), exceptions(), holding(), deadLetters(), dropping(), committing(), deduping(), states(), configuring(), closing(),
 		restarting(), modeling(),
 	} {
 		all = append(all, part...)

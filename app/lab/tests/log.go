@@ -66,7 +66,7 @@ func (l *heardLog) Commit(ctx context.Context, c event.Commit) ([]event.Appended
 // comesAgain says whether an outcome is a row that will be due.
 func comesAgain(outcomes []event.Outcome) bool {
 	return slices.ContainsFunc(outcomes, func(o event.Outcome) bool {
-		return o.Exception != nil && o.Exception.State == event.Retry
+		return o.Exception != nil && (o.Exception.State == event.Retry || o.Exception.State == event.Released)
 	})
 }
 
@@ -84,13 +84,22 @@ func (l *heardLog) Subscribe(name string) (event.Subscription, error) {
 
 // Redrive is that of the log.
 func (l *heardLog) Redrive(ctx context.Context, q event.DeadQuery) (int, error) {
-	n, err := l.Log.Redrive(ctx, q)
+	defer l.ringAll()
+	return l.Log.Redrive(ctx, q)
+}
+
+// Drop is that of the log.
+func (l *heardLog) Drop(ctx context.Context, q event.DeadQuery) (int, error) {
+	defer l.ringAll()
+	return l.Log.Drop(ctx, q)
+}
+
+func (l *heardLog) ringAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, b := range l.bells {
 		b.Ring()
 	}
-	return n, err
 }
 
 // heardReader is a subscription that knows whether its reader has heard.
