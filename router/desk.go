@@ -33,8 +33,7 @@ type request struct {
 
 	replies chan reply // has room for the one answer
 
-	got    []*task // events on their way to who asks
-	leased []event.Leased
+	leased []event.Leased // on their way to who asks
 }
 
 type reply struct {

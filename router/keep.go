@@ -16,7 +16,7 @@ const (
 )
 
 // strict says that the sink gets one event, or one batch, after the other.
-func (l *loop) strict() bool { return l.plan.Order != nil && l.plan.Order.Key == nil }
+func (f *feed) strict() bool { return f.plan.Order != nil && f.plan.Order.Key == nil }
 
 // crowded says that memory has as many events as it may.
 func (l *loop) crowded() bool {
@@ -123,14 +123,17 @@ func (l *lane) tellFull(now time.Time) {
 func (o *orderer) full() bool { return o.held >= o.most }
 
 // orderKey is what the event of a task keeps an order by; false: nothing. A row has the key that it was made with: stages and
-// expressions may have changed since.
-func (l *loop) orderKey(t *task) (key orderKey, ok bool) {
+// expressions may have changed since. In a strict order all have the same.
+func (f *feed) orderKey(t *task) (key orderKey, ok bool) {
 	if len(t.x.Key) == len(key) {
 		return orderKey(t.x.Key), true
 	}
-	data, missing, err := evaluate(l.plan.Order.Key, t.item.event)
+	if f.strict() {
+		return key, true
+	}
+	data, missing, err := evaluate(f.plan.Order.Key, t.item.event)
 	if err == nil && data != "null" {
-		sum := sha256.Sum256(append(withLength(nil, l.plan.Order.Key.String()), data...))
+		sum := sha256.Sum256(append(withLength(nil, f.plan.Order.Key.String()), data...))
 		return orderKey(sum[:len(key)]), true
 	}
 	reason := "it is nil"
@@ -140,9 +143,9 @@ func (l *loop) orderKey(t *task) (key orderKey, ok bool) {
 	case missing != "":
 		reason = missing + " is missing"
 	}
-	l.counts.unkeyed.Add(1)
-	if hidden, ok := l.folds.unkeyed.allow(l.clock.Now(), reason); ok {
-		l.logger.Warn("an event has no order_key, it is delivered in no order", "event_id", t.item.id, "reason", reason, "folded", hidden)
+	f.counts.unkeyed.Add(1)
+	if hidden, ok := f.folds.unkeyed.allow(f.clock.Now(), reason); ok {
+		f.logger.Warn("an event has no order_key, it is delivered in no order", "event_id", t.item.id, "reason", reason, "folded", hidden)
 	}
 	return key, false
 }
@@ -153,13 +156,18 @@ func (l *loop) restore(stop, work context.Context) error {
 	if l.plan.Order == nil || l.strict() {
 		return l.letGoAll(stop, work)
 	}
-	for _, k := range l.lanes {
+	return l.loadOrders(stop, work, l.moveOn)
+}
+
+// loadOrders gives the orders of all lanes their rows; moveOn does what a lane's has come to.
+func (f *feed) loadOrders(stop, work context.Context, moveOn func(*lane)) error {
+	for _, k := range f.lanes {
 		if err := k.loadOrder(stop); err != nil {
 			return err
 		}
-		l.moveOn(k)
+		moveOn(k)
 	}
-	return l.flush(work)
+	return f.flush(work)
 }
 
 // loadOrder gives the order of a lane its rows. Dead letters are read first and held rows last: a redrive moves a row from the first to
@@ -227,15 +235,15 @@ func (f *feed) letGoAll(stop, work context.Context) error {
 }
 
 // letGo lets go of the keys whose dead letters were dropped.
-func (l *loop) letGo(stop context.Context) error {
-	for _, k := range l.lanes {
+func (f *feed) letGo(stop context.Context, moveOn func(*lane)) error {
+	for _, k := range f.lanes {
 		if k.order == nil || k.order.dead == 0 || k.sub.Dropped() == k.dropped {
 			continue
 		}
 		if err := k.letGo(stop); err != nil {
 			return err
 		}
-		l.moveOn(k)
+		moveOn(k)
 	}
 	return nil
 }
@@ -278,14 +286,14 @@ func (l *loop) pickHead(stop context.Context, now time.Time, ok func(*task) bool
 	return t, err
 }
 
-func (l *loop) observeOrder() {
+func (f *feed) observeOrder() {
 	held, behind := 0, 0
-	for _, k := range l.lanes {
+	for _, k := range f.lanes {
 		if k.order == nil {
 			return
 		}
 		held, behind = held+k.order.held, behind+k.order.behind
 	}
-	l.counts.held.Store(int64(held))
-	l.counts.behind.Store(int64(behind))
+	f.counts.held.Store(int64(held))
+	f.counts.behind.Store(int64(behind))
 }

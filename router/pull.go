@@ -37,7 +37,14 @@ const readyMax = 512
 
 var errLeaseOver = errors.New("the lease ended and nothing was heard from the worker")
 
-func newPuller(s *subscriber) *puller { return &puller{feed: feed{subscriber: s}, desk: s.desk} }
+func newPuller(s *subscriber) *puller {
+	if o := s.plan.Order; o != nil {
+		for _, k := range s.lanes {
+			k.order = newOrderer(o.MaxHeld, o.Hold)
+		}
+	}
+	return &puller{feed: newFeed(s), desk: s.desk}
+}
 
 // join has nothing to wait for: all is done in run.
 func (p *puller) join() {}
@@ -47,6 +54,9 @@ func (p *puller) run(stop, work context.Context) error {
 	defer p.guard.end()
 	p.desk.open()
 	defer p.close()
+	if err := p.restore(stop, work); err != nil {
+		return clean(stop, work, err)
+	}
 	for stop.Err() == nil {
 		if err := p.turn(stop, work); err != nil {
 			return clean(stop, work, err)
@@ -69,6 +79,9 @@ func (p *puller) close() {
 func (p *puller) turn(stop, work context.Context) error {
 	p.again = false
 	now := p.clock.Now().UTC()
+	if err := p.letGo(stop, p.moveOn); err != nil {
+		return err
+	}
 	if err := p.hear(stop, work, now); err != nil {
 		return err
 	}
@@ -119,9 +132,9 @@ func (p *puller) takeDue(stop context.Context, now time.Time) error {
 				o = p.judge(t, event.Failure{Err: errLeaseOver}, now)
 			}
 			if o != nil {
-				k.outcomes = append(k.outcomes, *o)
-			} else {
-				p.ready = append(p.ready, t)
+				p.settle(k, o)
+			} else if p.enter(t) {
+				p.await(t)
 			}
 		}
 	}
@@ -147,7 +160,7 @@ func (p *puller) handOut(stop, work context.Context, now time.Time) error {
 		if err := p.gather(stop, r, now); err != nil {
 			return err
 		}
-		if len(r.got) == 0 {
+		if len(r.leased) == 0 {
 			break
 		}
 		served = append(served, r)
@@ -156,11 +169,6 @@ func (p *puller) handOut(stop, work context.Context, now time.Time) error {
 		return nil
 	}
 	p.asks = p.asks[len(served):]
-	for _, r := range served {
-		for _, t := range r.got {
-			r.leased = append(r.leased, p.lease(t, r.ask.Lease, now))
-		}
-	}
 	err := p.commit(work, "lease")
 	for _, r := range served {
 		r.answer(reply{events: r.leased, err: err})
@@ -168,14 +176,14 @@ func (p *puller) handOut(stop, work context.Context, now time.Time) error {
 	return err
 }
 
-// gather finds events for one who asks.
+// gather leases events to one who asks. Each has its row at once: what comes behind it in its key sees that it is gone for long.
 func (p *puller) gather(stop context.Context, r *request, now time.Time) error {
-	for len(r.got) < r.ask.Max {
+	for len(r.leased) < r.ask.Max {
 		t, err := p.pick(stop, now)
 		if t == nil || err != nil {
 			return err
 		}
-		r.got = append(r.got, t)
+		r.leased = append(r.leased, p.lease(t, r.ask.Lease, now))
 	}
 	return nil
 }
@@ -202,7 +210,7 @@ func (p *puller) pick(stop context.Context, now time.Time) (t *task, err error) 
 // passes ends a task with an outcome, and says that there is none.
 func (p *puller) passes(t *task, o *event.Outcome) bool {
 	if o != nil {
-		t.lane.outcomes = append(t.lane.outcomes, *o)
+		p.leave(t, *o)
 	}
 	return o == nil
 }
@@ -212,9 +220,10 @@ func (p *puller) pickOf(stop context.Context, k *lane, now time.Time) (*task, er
 	if !p.token(now) {
 		return nil, nil
 	}
-	if i := slices.IndexFunc(p.ready, func(t *task) bool { return t.lane == k }); i >= 0 {
+	if i := slices.IndexFunc(p.ready, func(t *task) bool { return t.lane == k && k.order.mayGo(t) }); i >= 0 {
 		t := p.ready[i]
 		p.ready = slices.Delete(p.ready, i, i+1)
+		k.order.begin(t)
 		return t, nil
 	}
 	return p.pickFresh(stop, k, now)
@@ -224,11 +233,11 @@ func (p *puller) pickOf(stop context.Context, k *lane, now time.Time) (*task, er
 func (p *puller) pickFresh(stop context.Context, k *lane, now time.Time) (*task, error) {
 	for range takeMax {
 		s, err := k.peek(stop)
-		if s == nil || err != nil || !p.ripe(k, now) {
+		if s == nil || err != nil || !p.ripe(k, now) || !p.room(k, now) {
 			return nil, err
 		}
 		t, o, err := k.take(stop, now)
-		if err != nil || t != nil {
+		if err != nil || t != nil && p.enter(t) {
 			return t, err
 		}
 		if o != nil {
@@ -243,8 +252,7 @@ func (p *puller) pickFresh(stop context.Context, k *lane, now time.Time) (*task,
 func (p *puller) lease(t *task, d time.Duration, now time.Time) event.Leased {
 	l := event.Leased{Delivery: t.delivery(now), Until: now.Add(d), Receipt: receiptOf(t.lane, t.offset, t.x.Attempts)}
 	t.x.LastAt = now
-	t.lane.outcomes = append(t.lane.outcomes, t.kept(event.Retry, event.ReasonLease, l.Until))
-	t.lane.dues.expect(l.Until)
+	p.leave(t, p.left(t, event.ReasonLease, l.Until))
 	return l
 }
 
@@ -278,7 +286,7 @@ func (p *puller) takeBack(stop, work context.Context, r *request, now time.Time)
 			gone = append(gone, receipt)
 			continue
 		}
-		t.lane.outcomes = append(t.lane.outcomes, p.returned(t, r.back, now))
+		p.leave(t, p.returned(t, r.back, now))
 	}
 	err := p.commit(work, "take back")
 	r.answer(reply{gone: gone, err: err})
@@ -340,6 +348,101 @@ func (p *puller) returned(t *task, back event.Return, now time.Time) event.Outco
 	return p.left(t, event.ReasonFailed, now.Add(delay))
 }
 
+// restore finds out at the start which events wait for others of their key. Where no order is kept any more, it lets go of what an
+// earlier process held.
+func (p *puller) restore(stop, work context.Context) error {
+	if p.plan.Order == nil {
+		return p.letGoAll(stop, work)
+	}
+	return p.loadOrders(stop, work, p.moveOn)
+}
+
+// room says whether a new event may be taken: in a strict order only when none before it is left, in another while what waits for
+// others fits.
+func (p *puller) room(k *lane, now time.Time) bool {
+	switch {
+	case k.order == nil:
+		return true
+	case p.strict():
+		return len(k.order.chains) == 0
+	case k.order.full() || p.crowded():
+		k.tellFull(now)
+		return false
+	}
+	return true
+}
+
+func (p *puller) crowded() bool {
+	n := len(p.ready)
+	for _, k := range p.lanes {
+		if k.order != nil {
+			n += k.order.behind
+		}
+	}
+	return n >= 2*readyMax
+}
+
+// enter says whether a task that was taken may go to a worker; if not, it waits for an earlier one of its key.
+func (p *puller) enter(t *task) bool {
+	order := t.lane.order
+	if order == nil {
+		return true
+	}
+	key, ok := p.orderKey(t)
+	if !ok {
+		return true
+	}
+	t.x.Key = key[:]
+	switch order.enter(t, key, p.crowded()) {
+	case turnNow:
+		return true
+	case turnHeld:
+		p.leave(t, t.kept(event.Held, event.ReasonOrder, time.Time{}))
+	case turnWaits:
+		p.moveOn(t.lane)
+	}
+	return false
+}
+
+// await keeps a task in memory until a worker comes.
+func (p *puller) await(t *task) {
+	p.ready = append(p.ready, t)
+	t.lane.order.pause(t)
+	p.moveOn(t.lane)
+}
+
+// leave ends a task in memory with its outcome. One that was known by its row alone has no place in memory to leave.
+func (p *puller) leave(t *task, o event.Outcome) {
+	if t.chain == nil {
+		p.settle(t.lane, &o)
+		return
+	}
+	t.lane.outcomes = append(t.lane.outcomes, o)
+	t.lane.order.end(t, o.Exception, p.crowded())
+	p.moveOn(t.lane)
+}
+
+// settle takes the outcome of a row.
+func (p *puller) settle(k *lane, o *event.Outcome) {
+	k.outcomes = append(k.outcomes, *o)
+	if k.order != nil {
+		k.order.ended(o.Offset, o.Exception)
+		p.moveOn(k)
+	}
+}
+
+// moveOn does what the order of a lane has come to.
+func (p *puller) moveOn(k *lane) {
+	if k.order == nil {
+		return
+	}
+	p.ready = append(p.ready, k.order.ready...)
+	for _, at := range k.order.released {
+		k.outcomes = append(k.outcomes, released(at))
+	}
+	k.order.ready, k.order.released = k.order.ready[:0], k.order.released[:0]
+}
+
 // left leaves an event to its row.
 func (p *puller) left(t *task, reason event.Reason, next time.Time) event.Outcome {
 	t.lane.dues.expect(next)
@@ -376,6 +479,7 @@ func (p *puller) dismiss(over func(*request) bool) {
 func (p *puller) show() {
 	c := &p.counts
 	c.waiting.Store(int64(len(p.ready)))
+	p.observeOrder()
 	c.workers.Store(int64(len(p.asks)))
 	var oldest time.Time
 	for _, k := range p.lanes {

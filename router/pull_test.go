@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -238,5 +239,147 @@ func TestWorkersDie(t *testing.T) {
 				s.t.Errorf("e%d was acknowledged %d times", i, n)
 			}
 		}
+	})
+}
+
+// Workers of a queue with keys: one event of a key is in their hands at a time, the first success of each comes in order, through
+// failures, leases that end and restarts.
+func TestQueueInOrder(t *testing.T) {
+	const all, keys = 1200, 40
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for _, c := range []struct {
+		name  string
+		order *pipelines.Order
+		keys  int
+	}{{"keys", byKey(t), keys}, {"strict", &pipelines.Order{}, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			path := path + c.name
+			play(t, func(s *scene) {
+				k := s.queue("work")
+				k.Retry.MaxAttempts, k.Order = 1000, c.order
+				if c.order.Key != nil {
+					c.order.MaxHeld = 100
+				}
+				b := &clerks{t: s.t, keys: c.keys, next: make([]int, c.keys), busy: make([]int, c.keys)}
+				for life := range 3 {
+					l := s.live(path, nil)
+					ctx, end := context.WithCancel(s.t.Context())
+					var group sync.WaitGroup
+					for i := range 8 {
+						dice := rand.New(rand.NewPCG(seed, uint64(10*life+i)))
+						group.Go(func() { b.work(ctx, l.worker(), dice) })
+					}
+					b.append(l, life*all/3, (life+1)*all/3)
+					l.pass(5 * time.Second)
+					if life == 2 {
+						l.pass(10 * time.Minute)
+					}
+					end()
+					group.Wait()
+					if life == 2 {
+						l.settledAll()
+					}
+					l.end()
+				}
+				for key, n := range b.next {
+					if want := all / c.keys; n != want {
+						s.t.Errorf("%d events of key %d were acknowledged, want %d", n, key, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// clerks are workers who see that keys are in order.
+type clerks struct {
+	t    *testing.T
+	keys int
+
+	mu   sync.Mutex // guards all below
+	next []int      // by key: the event that is to be acknowledged next
+	busy []int      // by key: how many are in the hands of workers who are at work
+}
+
+func (b *clerks) append(l *life, from, to int) {
+	for i := from; i < to; i++ {
+		data := fmt.Sprintf(`{"k":%d,"n":%d}`, i%b.keys, i/b.keys)
+		e := event.Event{ID: fmt.Sprint("e", i), Source: "/test", Type: "test", Data: []byte(data)}
+		if _, err := l.r.Emit("p")(b.t.Context(), event.Batch{Events: []event.Event{e}}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+func (b *clerks) work(ctx context.Context, l event.Lender, dice *rand.Rand) {
+	for ctx.Err() == nil {
+		got, err := l.Receive(ctx, event.Ask{Max: 1 + dice.IntN(5), Wait: time.Second, Lease: time.Minute})
+		if err != nil {
+			return
+		}
+		for _, e := range got {
+			b.one(ctx, l, e, dice)
+		}
+	}
+}
+
+func (b *clerks) one(ctx context.Context, l event.Lender, e event.Leased, dice *rand.Rand) {
+	var data struct {
+		Key int `json:"k"`
+		N   int
+	}
+	if err := json.Unmarshal(e.Delivery.Event.Data, &data); err != nil {
+		b.t.Error(err)
+	}
+	b.change(func() {
+		if b.next[data.Key] != data.N || b.busy[data.Key] != 0 {
+			b.t.Errorf("key %d: event %d was handed out while %d is next and %d are in work", data.Key, data.N, b.next[data.Key], b.busy[data.Key])
+		}
+		b.busy[data.Key]++
+	})
+	_ = wait(ctx, event.SystemClock{}, time.Duration(dice.IntN(20))*time.Millisecond)
+	back, ahead := done, 1
+	if dice.IntN(10) == 0 {
+		back, ahead = event.Return{Action: event.Nacked, Delay: time.Duration(dice.IntN(2000)) * time.Millisecond}, 0
+	}
+	// Noted before it is said: the next one may go out before the answer is here.
+	b.change(func() { b.busy[data.Key], b.next[data.Key] = b.busy[data.Key]-1, b.next[data.Key]+ahead })
+	if gone, err := l.Return(context.WithoutCancel(ctx), []string{e.Receipt}, back); err != nil || len(gone) > 0 {
+		b.change(func() { b.next[data.Key] -= ahead })
+	}
+}
+
+func (b *clerks) change(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
+// A queue hands out what is urgent first, holds back what is to come later, and gives nobody what is of no use any more.
+func TestQueueInTime(t *testing.T) {
+	play(t, func(s *scene) {
+		k := s.queue("work")
+		k.Delay, k.Expire = &pipelines.Delay{For: time.Minute}, 10*time.Minute
+		s.prioritized("data.p")
+		l := s.live(filepath.Join(s.t.TempDir(), "outbox.db"), nil)
+		w := l.worker()
+		for _, level := range []int{2, 9, 5} {
+			if _, err := l.r.Emit("p")(s.t.Context(), event.Batch{Events: ofPriority(level, 1, 1)}); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		w.take(9)
+		l.pass(time.Minute)
+		w.take(2, "p9-1#1", "p5-1#1")
+		l.pass(10 * time.Minute) // leases and the one that nobody took
+		w.take(9)
+		l.pass(time.Second)
+		want := []string{"p@2/work p2-1 expired", "p@5/work p5-1 expired", "p@9/work p9-1 expired"}
+		if got := l.dead(); !slices.Equal(got, want) {
+			s.t.Errorf("dead letters: %v, want %v", got, want)
+		}
+		l.end()
 	})
 }
