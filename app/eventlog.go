@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"os"
 
 	"github.com/millrace-run/millrace/brokers/engine"
 	"github.com/millrace-run/millrace/event"
@@ -20,6 +21,9 @@ type eventLog struct {
 	memory *engine.Engine      // nil: it has a file
 	topics func() []string     // that ever had an event
 	data   string              // where the events are, for people
+
+	// backup copies it; nil: it has no file.
+	backup func(ctx context.Context, progress outbox.Progress) (*os.File, error)
 }
 
 // statusLog is a log that can say how its subscriptions stand. Both kinds can.
@@ -42,6 +46,7 @@ func openOutbox(ctx context.Context, plan *Plan, logger *slog.Logger) (*eventLog
 	}
 	return &eventLog{
 		statusLog: o, close: o.Close, failed: o.Failed(), err: o.Err, space: o.Space, topics: o.Topics, data: s.Path,
+		backup: o.Backup,
 	}, nil
 }
 

@@ -35,19 +35,32 @@ func OpenOffline(ctx context.Context, plan *Plan) (*Offline, error) {
 	if len(own.Pipelines) == 0 {
 		return nil, &UnreachableError{errors.New("all pipelines have delivery: at_most_once: their events were in the memory of a process that does not run")}
 	}
-	path := plan.Outbox.SQLite.Path
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, &UnreachableError{fmt.Errorf("there is no outbox at %s: start Millrace first, or go to the folder where it runs", path)}
-	}
-	e, err := openOutbox(ctx, plan, nil)
-	var locked *outbox.LockedError
-	switch {
-	case errors.As(err, &locked):
-		return nil, &UnreachableError{err}
-	case err != nil:
+	if err := outboxThere(plan); err != nil {
 		return nil, err
 	}
+	e, err := openOutbox(ctx, plan, nil)
+	if err != nil {
+		return nil, heldIsUnreachable(err)
+	}
 	return &Offline{letters{e, own}, e}, nil
+}
+
+// outboxThere says whether the plan's outbox is on disk.
+func outboxThere(plan *Plan) error {
+	path := plan.Outbox.SQLite.Path
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return &UnreachableError{fmt.Errorf("there is no outbox at %s: start Millrace first, or go to the folder where it runs", path)}
+	}
+	return nil
+}
+
+// heldIsUnreachable makes an outbox that another process has one that cannot be reached.
+func heldIsUnreachable(err error) error {
+	var locked *outbox.LockedError
+	if errors.As(err, &locked) {
+		return &UnreachableError{err}
+	}
+	return err
 }
 
 // Close gives the outbox back.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -39,6 +40,10 @@ type Instance interface {
 	// Events finds the events with an id, at most limit of them, and says how each stands with every sink. None is no error;
 	// errors.ErrUnsupported says that this instance cannot look for ids.
 	Events(ctx context.Context, id string, limit int) ([]Place, error)
+
+	// Backup copies the outbox while it is in use. progress hears how many bytes of how many are copied. The file has no name, and
+	// whoever gets it closes it. errors.ErrUnsupported says that there is no outbox on disk.
+	Backup(ctx context.Context, progress func(done, total int64)) (*os.File, error)
 
 	// Subscriptions says how all subscriptions stand, by pipeline and sink, those that were removed from the configuration too.
 	Subscriptions(ctx context.Context) ([]Subscription, error)
@@ -152,6 +157,7 @@ func (c *console) table() []route {
 		{"POST", "/api/v1/dead-letters/redrive", `{"ids":[1,2]} or {"all":true,"pipeline":"…","sink":"…","reasons":["age"]}`, c.redrive},
 		{"POST", "/api/v1/dead-letters/drop", "the same: they are settled for good", c.drop},
 		{"GET", eventsPath + "{id}", "where an event is and what became of it; ?limit=", c.findEvent},
+		{"POST", "/api/v1/backup", "a copy of the outbox, to be checked by who asks: millrace backup", c.backup},
 		{"GET", "/api/v1/subscriptions", "how far each sink has come; ?pipeline= &sink=", c.listSubscriptions},
 		{"POST", "/api/v1/subscriptions/pause", `{"pipeline":"…","sink":"…","reason":"…"}: it rests until it is resumed`, c.pause},
 		{"POST", "/api/v1/subscriptions/resume", `{"pipeline":"…","sink":"…"}: the end of a pause`, c.resume},

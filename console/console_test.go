@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,19 @@ func (i *instance) Drop(_ context.Context, q console.Query) (int, error) {
 func (i *instance) Events(_ context.Context, id string, limit int) ([]console.Place, error) {
 	i.askedID, i.asked.Limit = id, limit
 	return i.places, i.err
+}
+
+func (i *instance) Backup(_ context.Context, progress func(done, total int64)) (*os.File, error) {
+	if i.err != nil {
+		return nil, i.err
+	}
+	progress(1, 2)
+	f, err := os.CreateTemp("", "backup")
+	if err == nil {
+		_, err = f.WriteString("all of it")
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return f, err
 }
 
 func (i *instance) Pause(_ context.Context, p console.Pause) (int, error) {

@@ -43,6 +43,11 @@ func child(scenario string) int {
 	n, _ := strconv.Atoi(size)
 	options := Options{Path: os.Getenv("OUTBOX_PATH"), Reserve: 64 << 10, Clock: hasty{}, idBlock: childBlock(what)}
 	rounds := crashRounds
+	if what == "restore" {
+		_, err := Restore(context.Background(), RestoreOptions{From: options.Path + ".from", To: options.Path, Force: true})
+		fmt.Println("restored:", err)
+		return 0
+	}
 	if what == "purge" {
 		options.Retention.Size, options.Clock = 1, &leaping{}
 		rounds = purgeRounds
@@ -70,6 +75,9 @@ func child(scenario string) int {
 	switch what {
 	case "close":
 		fmt.Println("closed:", o.Close())
+	case "backup":
+		_, err := save(context.Background(), o, options.Path+".copy")
+		fmt.Println("saved:", err)
 	case "hot":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}

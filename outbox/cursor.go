@@ -1,8 +1,10 @@
 package outbox
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/millrace-run/millrace/event"
 )
@@ -121,4 +123,18 @@ func (c *cursor) setGaps(b []byte) error {
 		b = b[n+m:]
 	}
 	return nil
+}
+
+// joinGaps sorts gaps, makes one of those that touch, and cuts them at an end.
+func joinGaps(gaps []gap, end event.Offset) (joined []gap) {
+	slices.SortFunc(gaps, func(a, b gap) int { return cmp.Compare(a.from, b.from) })
+	for _, g := range gaps {
+		g.to = min(g.to, end)
+		if n := len(joined); n > 0 && g.from <= joined[n-1].to+1 {
+			joined[n-1].to = max(joined[n-1].to, g.to)
+		} else if g.from <= g.to {
+			joined = append(joined, g)
+		}
+	}
+	return joined
 }

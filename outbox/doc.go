@@ -171,6 +171,17 @@
 // transaction, checkpoint with TRUNCATE so that what recovery read from the page cache is written and synced anew. A crash
 // anywhere in it is repaired by doing it again. A disk that is too full for it gets the room of the reserve (below).
 //
+// # Backup, restore, check
+//
+// A backup is made by SQLite on the writer's own connection, a few pages between two commits: what that connection commits goes into
+// the copy as well, so that load never makes it begin anew, no read transaction keeps the WAL, and the last step leaves one commit. Its file
+// has lost its name before the first page is in it. See backup.go; restore.go says what a crash leaves of a restore, whose one rename
+// is finished by the next who takes the lock.
+//
+// A check reads every row, jumps over pages that cannot be read, and takes an event's place only if the index or a neighbor confirms
+// it. A repair is a check that writes what is sound to a new file. There every subscription has a gap where events are lost; the ranges
+// are kept under states of "outbox:lost", so that they are told of once.
+//
 // # A full disk
 //
 // <path>.reserve is a preallocated file. When SQLite says that the disk is full, the writer rolls back, answers the appends with

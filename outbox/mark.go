@@ -67,6 +67,6 @@ type BehindError struct {
 // Error says what is wrong and what can be done.
 func (e *BehindError) Error() string {
 	return fmt.Sprintf("outbox %s lacks commits: it is at commit %d, but %s.mark has seen %d. "+
-		"Was %s-wal removed, or an older copy put in its place? Put the missing file back; "+
+		"Was %s-wal removed, or an older copy put in its place? Put the missing file back; an older copy is put there by millrace restore; "+
 		"or, to go on without the lost events, remove the mark", e.Path, e.Has, e.Path, e.Seen, e.Path)
 }

@@ -257,17 +257,8 @@ func migrate(c *conn) error {
 }
 
 func migrateFrom(c *conn, version int64) error {
-	for v := version + 1; v <= schemaVersion; v++ {
-		script, err := schemas.ReadFile(fmt.Sprintf("schema/%d.sql", v))
-		if err == nil {
-			_, err = c.db.Exec(string(script), nil)
-		}
-		if err == nil && v == 2 {
-			err = copySegments(c)
-		}
-		if err != nil {
-			return fmt.Errorf("making schema %d: %w", v, err)
-		}
+	if err := makeSchemas(c, version+1, schemaVersion); err != nil {
+		return err
 	}
 	script := fmt.Sprintf("PRAGMA user_version = %d;\n", schemaVersion)
 	if version == 0 {
@@ -279,6 +270,23 @@ func migrateFrom(c *conn, version int64) error {
 	}
 	_, err := c.db.Exec(script+"COMMIT;", nil)
 	return err
+}
+
+// makeSchemas brings the tables from one version to another, inside a transaction.
+func makeSchemas(c *conn, from, to int64) error {
+	for v := from; v <= to; v++ {
+		script, err := schemas.ReadFile(fmt.Sprintf("schema/%d.sql", v))
+		if err == nil {
+			_, err = c.db.Exec(string(script), nil)
+		}
+		if err == nil && v == 2 {
+			err = copySegments(c)
+		}
+		if err != nil {
+			return fmt.Errorf("making schema %d: %w", v, err)
+		}
+	}
+	return nil
 }
 
 // copySegments gives the segments of version 1 their times and totals. One that is damaged keeps its bytes, and gets the time of

@@ -42,6 +42,7 @@ type Outbox struct {
 	done    chan struct{} // closed when the writer has ended
 	failed  chan struct{} // closed when the outbox failed
 	cause   error         // why; readable once failed is closed
+	backing sync.Mutex    // held by the one backup that may run
 
 	mu            sync.RWMutex // guards the maps; what they hold is made by Configure and never removed
 	topics        map[string]*topic
@@ -82,6 +83,9 @@ func Open(ctx context.Context, o Options) (*Outbox, error) {
 
 // open does everything that needs the lock.
 func open(path string, o Options) (*Outbox, error) {
+	if err := finishRestore(path); err != nil {
+		return nil, fmt.Errorf("outbox %s: finishing a restore: %w", path, err)
+	}
 	c, err := inspectAndOpen(path)
 	if isFull(err) && (reserve{path + reserveSuffix, o.Reserve}).release() {
 		c, err = inspectAndOpen(path)

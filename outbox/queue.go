@@ -26,6 +26,7 @@ type request struct {
 	refusal       error            // of a member that the commit came to, filled in by the writer
 	bytes         int64
 	work          func(c *conn) (publish func(), err error) // runs alone in a commit; publish runs after it
+	aside         func(c *conn) error                       // runs alone between commits, in no transaction
 	done          chan error                                // receives once
 	left          bool                                      // its caller left while the writer had it; guarded by queue.mu
 
@@ -110,7 +111,7 @@ func (q *queue) tryPut(r *request) (space <-chan struct{}, err error) {
 		return q.space, nil
 	}
 	q.bytes += r.bytes
-	if r.work != nil {
+	if r.work != nil || r.aside != nil {
 		q.works = append(q.works, r)
 	} else {
 		q.requests = append(q.requests, r)

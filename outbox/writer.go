@@ -41,7 +41,8 @@ type writer struct {
 	keyRow  int64        // the last id that a row of keys was given
 	doomed  []int64      // rows of keys that are no longer needed, to be deleted a few at a time
 
-	keepBodies bool // the table of rescued events cannot be changed
+	copying    *copying // the backup under way; nil is none
+	keepBodies bool     // the table of rescued events cannot be changed
 
 	receipts receipts
 	failures int // commits in a row that found the disk full or the file busy
@@ -151,6 +152,10 @@ func (w *writer) tick() (<-chan time.Time, func()) {
 
 // process commits a batch and answers its members. An error ends the outbox.
 func (w *writer) process(b batch) error {
+	if len(b.requests) == 1 && b.requests[0].aside != nil {
+		b.requests[0].done <- b.requests[0].aside(w.conn)
+		return nil
+	}
 	if w.tight() {
 		b = w.refuse(b)
 	}
@@ -457,6 +462,9 @@ func (w *writer) pause(d time.Duration) {
 
 func (w *writer) close() error {
 	var errs []error
+	if w.copying != nil { // its owner came too late to end it
+		errs = append(errs, w.copying.end())
+	}
 	if w.box.Err() == nil {
 		_, err := w.conn.checkpoint("TRUNCATE")
 		if isFull(err) || isBusy(err) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -59,10 +60,16 @@ type counts struct {
 	rateNanos           atomic.Int64 // for which rates held back events
 }
 
+// sinkOwner begins the names of those whose states in the log are of sinks.
+const sinkOwner = "sink:"
+
+// OfSink says whether a state in the log is that of a sink, which tells how far it had come outside of the log.
+func OfSink(owner string) bool { return strings.HasPrefix(owner, sinkOwner) }
+
 func (r *Router) newSubscriber(p *pipeline, i int, plan *pipelines.Sink, sink Sink, logger *slog.Logger) *subscriber {
 	name := SubscriptionName(p.name, plan.Name)
 	s := &subscriber{
-		name: name, owner: "sink:" + name, index: i, plan: plan, sink: sink, log: r.log,
+		name: name, owner: sinkOwner + name, index: i, plan: plan, sink: sink, log: r.log,
 		shared: r.can.Shared, rows: r.rows(), keyed: r.can.Keyed, clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
 		prefix: withLength(withLength(nil, p.name), plan.Name), pausing: pausing{writer: make(chan struct{}, 1)},
 	}

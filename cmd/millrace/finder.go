@@ -37,7 +37,19 @@ func (f *finder) flags(cmd *cobra.Command) {
 // open finds the instance. The outbox itself is opened only when the address came from the file and nothing listens
 // there: an address that somebody gave means an instance that should answer.
 func (f *finder) open(ctx context.Context) (target, error) {
-	var plan *app.Plan
+	r, plan, err := f.find(ctx)
+	if plan == nil || err != nil {
+		return r, err
+	}
+	offline, err := app.OpenOffline(ctx, plan)
+	if err != nil {
+		return nil, r.notOpen(err)
+	}
+	return offline, nil
+}
+
+// find finds the instance. A plan comes with it only when none runs: then the outbox of that may be opened.
+func (f *finder) find(ctx context.Context) (_ *remote, plan *app.Plan, err error) {
 	in, err := findInstance(f.admin, f.env, func() (_ string, err error) {
 		if plan, err = f.plan(); err != nil {
 			return "", err
@@ -45,22 +57,23 @@ func (f *finder) open(ctx context.Context) (target, error) {
 		return plan.Admin.Listen, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := newRemote(in)
 	err = r.alive(ctx)
 	if !in.fromFile || !errors.Is(err, errNobody) {
-		return r, err
+		return r, nil, err
 	}
-	offline, err := app.OpenOffline(ctx, plan)
+	return r, plan, nil
+}
+
+// notOpen is the error for an outbox that cannot be opened where no instance answers.
+func (r *remote) notOpen(err error) error {
 	var unreachable *app.UnreachableError
-	switch {
-	case errors.As(err, &unreachable):
-		return nil, &exit{exitUnreachable, fmt.Errorf("nothing listens at %s (from %s), and %w", in.url, in.from, err)}
-	case err != nil:
-		return nil, err
+	if errors.As(err, &unreachable) {
+		return &exit{exitUnreachable, fmt.Errorf("nothing listens at %s (from %s), and %w", r.url, r.from, err)}
 	}
-	return offline, nil
+	return err
 }
 
 // plan reads the file for its addresses only: variables that only the running process has may be unset here.

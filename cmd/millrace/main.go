@@ -50,7 +50,7 @@ func withSignals(parent context.Context, exit func(int)) (context.Context, func(
 const (
 	exitFailure     = 1  // it did not work
 	exitUsage       = 2  // the command line is wrong
-	exitFindings    = 3  // validate found something
+	exitFindings    = 3  // validate, test or fsck found something
 	exitUnreachable = 4  // no running instance, or its outbox is in use
 	exitConfig      = 78 // run got a configuration that it cannot run
 )

@@ -82,7 +82,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(c.runCommand(), c.devCommand(), c.sendCommand(), c.consumeCommand(), c.validateCommand(), c.testCommand(), c.initCommand(), c.deadLettersCommand(), c.eventsCommand(), c.subscriptionsCommand(), c.docsCommand(), c.versionCommand())
+	root.AddCommand(c.runCommand(), c.devCommand(), c.sendCommand(), c.consumeCommand(), c.validateCommand(), c.testCommand(), c.initCommand(), c.deadLettersCommand(), c.eventsCommand(), c.subscriptionsCommand(), c.backupCommand(), c.restoreCommand(), c.fsckCommand(), c.docsCommand(), c.versionCommand())
 	return root
 }
 
