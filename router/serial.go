@@ -22,7 +22,7 @@ type serial struct {
 	tasks   []*task  // of the next call
 	partial *batcher // of a call that waits for more events; nil for none
 	spare   *task    // taken, but too large for the last call
-	stale   bool     // the sink is ahead of, or behind, its committed state
+	stale   bool     // the sink may be ahead of, or behind, its committed state
 	again   bool
 	rests   time.Time // a sink that is Timely is not tended before that
 }
@@ -43,14 +43,15 @@ func (s *serial) run(stop, work context.Context) error {
 		return clean(stop, work, err)
 	}
 	for stop.Err() == nil {
-		if err := s.turn(stop, work); err != nil {
-			return clean(stop, work, err)
+		if err := clean(stop, work, s.turn(stop, work)); err != nil {
+			return err
 		}
 		s.show()
 		if !s.again {
 			s.sleep(stop, s.alarm(s.clock.Now()), nil)
 		}
 	}
+	s.finish(work)
 	return nil
 }
 
@@ -116,24 +117,38 @@ func (s *serial) tend(work context.Context, now time.Time) {
 	}
 	s.rests = now.Add(time.Second)
 	s.rest.call()
-	err := safeTend(work, s.sink.(Timely))
+	err := recovered(func() error { return s.sink.(Timely).Tend(work) })
 	s.rest.called()
-	if err == nil || work.Err() != nil {
+	if err == nil {
 		return
 	}
 	s.stale, s.again = true, true
+	if work.Err() != nil {
+		return
+	}
 	if hidden, ok := s.folds.opens.allow(now, err.Error()); ok {
 		s.logger.Warn("the sink is opened again", "err", err, "folded", hidden)
 	}
 }
 
-func safeTend(ctx context.Context, sink Timely) (err error) {
+// finish tells a sink that is a Finisher of its end, unless it has answered what is not committed.
+func (s *serial) finish(work context.Context) {
+	f, ok := s.sink.(Finisher)
+	if !ok || s.stale || work.Err() != nil {
+		return
+	}
+	if err := recovered(func() error { return f.Finish(work) }); err != nil {
+		s.logger.Warn("the sink does not end in order", "err", err)
+	}
+}
+
+func recovered(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return sink.Tend(ctx)
+	return do()
 }
 
 // close ends what the sink does beside its deliveries.
@@ -248,6 +263,7 @@ func (s *serial) deliver(work context.Context, now time.Time) error {
 		batch[i] = t.delivery(now)
 	}
 	s.counts.inFlight.Store(int64(len(batch)))
+	s.stale = true // until what it answers is committed
 	s.rest.call()
 	settling := s.attempt(work, batch)
 	s.rest.called()
@@ -348,7 +364,6 @@ func (s *serial) uncommitted(work context.Context, err error, now time.Time) err
 	if errors.Is(err, event.ErrClosed) || errors.Is(err, event.ErrUnknown) {
 		return fmt.Errorf("settle with state: %w", err)
 	}
-	s.stale = true
 	s.hold(&event.Failure{Class: event.UnavailableClass, Err: err}, s.tasks[0].place, now)
 	return nil
 }
@@ -380,12 +395,12 @@ func (s *serial) apply(e *ending, now time.Time) {
 		s.counts.lastSuccess.Store(now.UnixNano())
 	}
 	s.tasks = e.kept
+	s.stale = e.failure != nil
 	switch {
 	case e.gone:
 		s.gone(e.failure, now)
 		s.logger.Error(goneText, "status", e.failure.Status)
 	case e.failure != nil:
-		s.stale = true
 		s.hold(e.failure, e.worst, now)
 	case s.pace.open && s.pace.succeeded(now):
 		s.logger.Info("breaker closed")

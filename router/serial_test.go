@@ -278,6 +278,7 @@ type timely struct {
 	tended []string  // the lines that there were
 	fails  bool
 	closed bool
+	ended  []string // the lines that there were at Finish
 }
 
 func (f *timely) Due() time.Time {
@@ -302,6 +303,13 @@ func (f *timely) seen() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.tended)
+}
+
+func (f *timely) Finish(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = append(f.ended, strings.Join(f.lines, " "))
+	return nil
 }
 
 func (f *timely) Close() error {
@@ -343,6 +351,51 @@ func TestSerialSinkIsTended(t *testing.T) {
 		s.end()
 		if !f.closed {
 			t.Error("it is not closed")
+		}
+	})
+}
+
+// A sink hears that it ends in order when all that it answered is committed, and at no other end.
+func TestSerialSinkEndsInOrder(t *testing.T) {
+	play(t, func(s *scene) {
+		f := &timely{}
+		s.file(&f.file).Value = f
+		s.start(nil)
+		s.emit(3)
+		s.end()
+		if len(f.ended) != 1 || f.ended[0] != lines(1, 3) || !f.closed {
+			t.Errorf("ended with %q, closed %v", f.ended, f.closed)
+		}
+		f.verify = func(event.Delivery) error { return event.Unavailable(errors.New("no disk")) }
+		s.start(nil)
+		s.emit(1)
+		s.end()
+		if len(f.ended) != 1 {
+			t.Errorf("after a failure ended with %q", f.ended)
+		}
+	})
+}
+
+// A sink whose answer could not be committed does not end in order.
+func TestSerialSinkEndsInDoubt(t *testing.T) {
+	play(t, func(s *scene) {
+		f := &timely{}
+		s.file(&f.file).Value = f
+		s.start(nil)
+		s.emit(1)
+		s.log.mu.Lock()
+		s.log.onWrite = func(c event.Commit) error {
+			if len(c.States) > 0 && len(c.Settles) > 0 {
+				return event.ErrBusy
+			}
+			return nil
+		}
+		s.log.mu.Unlock()
+		s.emit(1)
+		f.holds(t, lines(1, 2))
+		s.end()
+		if len(f.ended) != 0 {
+			t.Errorf("ended with %q", f.ended)
 		}
 	})
 }

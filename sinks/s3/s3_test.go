@@ -299,6 +299,39 @@ func TestSameObjectAgain(t *testing.T) {
 	}
 }
 
+// TestStoredBefore: what is stored of a batch is not sent again with it, unless the store may have taken something else since then.
+func TestStoredBefore(t *testing.T) {
+	f := newFake(t)
+	c := f.config()
+	c.Key = template(t, "{{ subject }}/")
+	s := newSession(t, f, c)
+	defer s.close()
+	refused := order(9, "b")
+	deliver := func(others fault, batch ...event.Delivery) {
+		f.requests()
+		f.judges(func(r *http.Request) fault {
+			if strings.HasPrefix(r.URL.Path, "/"+bucket+"/b/") {
+				return refuses(503, "SlowDown")
+			}
+			return others
+		})
+		if err := s.deliver(append(batch, refused)...); err == nil {
+			t.Fatal("accepted")
+		}
+		s.open()
+	}
+	deliver(nil, ordersOf(1, 3, "a")...)
+	deliver(mute, ordersOf(1, 2, "a")...)
+	deliver(nil, ordersOf(1, 3, "a")...)
+	if _, bodies := f.objects(); len(bodies) != 1 || len(readLines(t, bodies[0])) != 3 {
+		t.Errorf("the bucket holds %q", bodies)
+	}
+	deliver(nil, ordersOf(1, 3, "a")...)
+	if got := f.requests(); len(got) != 1 {
+		t.Errorf("sent again: %q", got)
+	}
+}
+
 // TestNoAnswerInTime: the store takes an object and says nothing until the attempt is over.
 func TestNoAnswerInTime(t *testing.T) {
 	f := newFake(t)

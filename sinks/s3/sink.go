@@ -246,6 +246,7 @@ func (s *Sink) upload(ctx context.Context, objects []*object) error {
 				continue
 			}
 			o.old = true // until it is known how this ends
+			delete(s.sent, o.Key)
 			group.Go(func() { o.err = s.store.put(ctx, o) })
 		}
 		group.Wait()

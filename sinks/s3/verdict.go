@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 
 const (
 	maxRetryAfter = time.Hour // so that a typing error of theirs does not stop a sink for a week
-	maxError      = 512       // characters of an error's text, which may quote what the store sent
+	maxError      = 512       // bytes of an error's text, which may quote what the store sent
 )
 
 // answer is what the library does not tell of an answer.
@@ -93,7 +94,9 @@ type storeError struct {
 	err  error
 }
 
-func (e *storeError) Error() string { return e.text[:min(len(e.text), maxError)] }
+func (e *storeError) Error() string {
+	return strings.ToValidUTF8(e.text[:min(len(e.text), maxError)], "")
+}
 func (e *storeError) Unwrap() error { return e.err }
 
 func isOfObject(code string, members int) bool {

@@ -114,7 +114,7 @@ func (s *Sink) claimFile(f file, name, as string, proceed bool, begun map[string
 	if !in.regular && proceed {
 		return nil, errNotRegular
 	}
-	same := func(e *entry) bool { return e.lost == "" && e.Ino == in.ino && e.Dev == in.dev }
+	same := func(e *entry) bool { return e.lost == "" && e.Ino == in.ino && e.Dev == in.dev && s.stands(e) }
 	if !in.regular || in.size > 0 && !proceed || s.owned(name, same, begun) {
 		return nil, nil
 	}
@@ -134,7 +134,7 @@ func (s *Sink) claimFile(f file, name, as string, proceed bool, begun map[string
 	}
 	now := s.now()
 	m := mark{Root: s.place.root, Name: path.Base(as), Dev: in.dev, Ino: in.ino, Length: in.size, Tail: hashOf(tail),
-		Form: s.form.id, Began: max(now, s.lastClosed), Wrote: now}
+		Form: s.form.id, Began: now, Wrote: now}
 	e := newEntry(name, m)
 	e.file, e.tail = f, tail
 	return e, nil
@@ -150,6 +150,12 @@ func (s *Sink) owned(name string, same func(*entry) bool, begun map[string]*entr
 		}
 	}
 	return false
+}
+
+// stands says whether an entry's file is where it was. Where it is not, another file may have got its inode.
+func (s *Sink) stands(e *entry) bool {
+	in, err := s.volume.stat(e.at)
+	return err == nil && e.is(in) || err != nil && !isMissing(err)
 }
 
 func (s *Sink) openOrCreate(name string) (file, error) {

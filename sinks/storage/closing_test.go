@@ -104,7 +104,7 @@ func TestRotateAndPack(t *testing.T) {
 		b.settled()
 		b.tend(clock, 2*time.Hour)
 		b.settled()
-		want := []string{"f.20260102T150405.001Z.log" + suffix, "f.20260102T170405.000Z.log" + suffix}
+		want := []string{"f.20260102T150405.000Z.log" + suffix, "f.20260102T170405.000Z.log" + suffix}
 		if got := names(t, dir); !slices.Equal(got, want) {
 			t.Fatalf("files %q, want %q", got, want)
 		}
@@ -370,6 +370,127 @@ func TestSettingsThatContradict(t *testing.T) {
 		config.Path, config.Rotate = template(t, "/data/"+path), Rotate{Size: 1}
 		if s, err := New(config); err != nil || s.Exclusive()[0] != "/data/a.ndjson" {
 			t.Errorf("%s claims %v, %v", path, s, err)
+		}
+	}
+}
+
+// More lines are refused while more closed files than max_files wait to be packed.
+func TestPackingThatDoesNotKeepUp(t *testing.T) {
+	b, clock := closingBench(t, t.TempDir()+"/{{ subject }}.log.zst", func(c *Config) { c.MaxFiles = 2 })
+	b.inline = true
+	b.keeper.close()
+	for i := range 3 {
+		b.put(fmt.Sprint(i), "1")
+	}
+	b.tend(clock, time.Hour)
+	b.fails(event.UnavailableClass, "3 closed files wait to be packed", "3")
+	b.keeper.turn(b.t.Context())
+	b.put("3", "1")
+}
+
+// Two files of a path that wait to be packed do not get one name.
+func TestTwoFilesOfAPathWait(t *testing.T) {
+	dir := t.TempDir()
+	b, clock := closingBench(t, dir+"/{{ subject }}.log.zst", func(*Config) {})
+	b.inline = true
+	b.keeper.close()
+	for _, text := range []string{"1", "2"} {
+		b.put("a", text)
+		b.tend(clock, time.Hour)
+	}
+	b.keeper.turn(t.Context())
+	if got, want := names(t, dir), []string{"a.20260102T170405.000Z.log.zst", "a.log.zst"}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	if got := b.Counts(); got != (Counts{Closed: 2, Packed: 2}) {
+		t.Errorf("counts %+v", got)
+	}
+}
+
+// A clock that was far ahead delays neither closing nor removing once it is right again, and names still sort.
+func TestClockWasAhead(t *testing.T) {
+	dir := t.TempDir()
+	b, clock := closingBench(t, dir+"/f.log", func(c *Config) { c.Rotate, c.Keep = Rotate{Age: time.Hour}, Keep{Age: 3 * time.Hour} })
+	b.inline = true
+	b.keeper.close()
+	const years = 10 * 365 * 24 * time.Hour
+	clock.add(years)
+	b.put("", "1")
+	b.tend(clock, time.Hour)
+	b.put("", "2")
+	clock.add(-years)
+	b.put("", "3")
+	b.tend(clock, time.Hour)
+	b.put("", "4")
+	b.restart(dir + "/f.log")
+	b.inline = true
+	b.keeper.close()
+	b.open()
+	b.tend(clock, time.Hour)
+	b.keeper.turn(t.Context())
+	got := names(t, dir)
+	if len(got) != 3 {
+		t.Fatalf("files %q", got)
+	}
+	for i, want := range []string{"1\n", "2\n3\n", "4\n"} {
+		b.holds(dir+"/"+got[i], want)
+	}
+	clock.add(3 * time.Hour)
+	b.keeper.turn(t.Context())
+	if got := names(t, dir); len(got) != 0 {
+		t.Errorf("files %q are kept", got)
+	}
+}
+
+// Where a closed file came from is not looked at for as long as keep counts the file.
+func TestKeptFileIsNotLookedFor(t *testing.T) {
+	w := newWorld(t, template(t, "/files/{{ subject }}.ndjson"), 10)
+	w.config = func(c *Config) { c.Keep = Keep{Files: 10} }
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	w.owe("a.ndjson", "b.ndjson")
+	if err := w.deliver(); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.add(time.Hour)
+	if err := errors.Join(w.sink.Tend(t.Context()), w.keep()); err != nil {
+		t.Fatal(err)
+	}
+	w.disk.trace = nil
+	if err := w.reboot(false, nil, fault{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.sink.keeper.files) != 2 || len(w.disk.trace) > 0 {
+		t.Errorf("%d closed files, steps %q", len(w.sink.keeper.files), w.disk.trace)
+	}
+}
+
+// A kept file in whose place there is another of the same inode and length stays, packed or not.
+func TestKeptFileIsAnother(t *testing.T) {
+	for _, suffix := range []string{"", ".zst"} {
+		w := newWorld(t, template(t, "/files/{{ subject }}.ndjson"+suffix), 10)
+		w.config = func(c *Config) { c.Rotate, c.Keep = Rotate{Age: time.Hour}, Keep{Files: 1} }
+		if err := w.open(); err != nil {
+			t.Fatal(err)
+		}
+		for turn := range 2 {
+			w.owe("a.ndjson")
+			if err := w.deliver(); err != nil {
+				t.Fatal(err)
+			}
+			w.clock.add(time.Hour)
+			if err := errors.Join(w.sink.Tend(t.Context()), w.keep()); err != nil {
+				t.Fatal(err)
+			}
+			for name, content := range w.disk.files() {
+				if turn == 0 {
+					w.disk.put(name, strings.Repeat("x", len(content)))
+				}
+			}
+		}
+		if got := w.sink.Counts(); got.Left != 1 || got.Removed != 0 || len(w.disk.files()) != 2 {
+			t.Errorf("%s: counts %+v, files %q", suffix, got, w.disk.files())
 		}
 	}
 }

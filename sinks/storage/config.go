@@ -133,7 +133,8 @@ func (c Config) checkClosing(templated bool, how form, packing string) error {
 	const remedy = "set rotate (size, age or idle), or put an expression such as {{ received.Format('2006-01-02') }} into the path"
 	switch {
 	case how.format == formatJSON:
-		return keyError("path", errors.New("an array of JSON has its end only once its file is closed, and nothing closes this one: "+remedy))
+		const why = "an array of JSON has its end only once its file is closed, and nothing closes this one: "
+		return keyError("path", errors.New(why+remedy))
 	case packing != "" && c.Compress != "":
 		return keyError("compress", errors.New("files are packed once they are closed, and nothing closes this one: "+remedy))
 	case packing != "":

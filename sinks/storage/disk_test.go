@@ -287,6 +287,113 @@ func TestLostFiles(t *testing.T) {
 	}
 }
 
+// add appends to a file what is not the sink's.
+func add(t *testing.T, path, content string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(content)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// finish ends the sink in order.
+func (b *bench) finish() {
+	b.t.Helper()
+	if err := errors.Join(b.Finish(b.t.Context()), b.Close()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// What others added since the sink ended in order stays, by whatever path the sink comes back.
+func TestAddedAfterTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	path := dir + "/f.log"
+	b := newBench(t, path)
+	b.put("", "1")
+	b.finish()
+	add(t, path, "theirs\n")
+	b.restart(path)
+	b.holds(path, "1\ntheirs\n")
+	b.said("somebody added")
+	b.put("", "2")
+	b.lose("", "3")
+	b.restart(path) // it did not end in order
+	b.holds(path, "1\ntheirs\n2\n")
+	b.put("", "3")
+	b.finish()
+	add(t, path, "theirs")
+	b.restart(dir + "/elsewhere/f.log")
+	b.put("", "4")
+	b.holds(path, "1\ntheirs\n2\n3\ntheirs")
+	b.holds(dir+"/elsewhere/f.log", "4\n")
+}
+
+// Another sink, one under a new name, went on with the file while the first had ended: its lines stay when the first comes back.
+func TestSinkIsRenamedAndBack(t *testing.T) {
+	path := t.TempDir() + "/f.log"
+	b := newBench(t, path)
+	b.put("", "1")
+	b.finish()
+	other := newBench(t, path)
+	other.put("", "2")
+	other.finish()
+	b.restart(path)
+	b.put("", "3")
+	b.holds(path, "1\n2\n3\n")
+}
+
+// A file may get the inode of one that was removed. It has its own name nevertheless.
+func TestInodeIsUsedAgain(t *testing.T) {
+	w := newWorld(t, bySubject(t), 10)
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a.ndjson", "b.ndjson"} {
+		w.owe(name)
+		if err := w.deliver(); err != nil {
+			t.Fatal(err)
+		}
+		if name == "a.ndjson" {
+			w.disk.gone = append(w.disk.gone, w.disk.take(name).inode)
+		}
+	}
+	if w.disk.files()["b.ndjson"] == "" {
+		t.Errorf("files %q", w.disk.files())
+	}
+}
+
+// Files that are gone do not keep others out of the state.
+func TestLostFilesAreForgotten(t *testing.T) {
+	dir := t.TempDir()
+	for _, set := range []func(*Config){nil, func(c *Config) { c.Rotate = Rotate{Size: 1 << 20} }} {
+		b := &bench{t: t, state: map[string][]byte{}, set: set, clock: newDial()}
+		b.restart(dir + "/{{ subject }}.log")
+		b.limits = limits{open: 2, known: 4, keep: 2}
+		for i := range 4 {
+			b.put(fmt.Sprint(i), "1")
+			if err := os.Remove(fmt.Sprintf("%s/%d.log", dir, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.restart(dir + "/{{ subject }}.log")
+		b.limits = limits{open: 2, known: 4, keep: 2}
+		for i := range 8 {
+			b.put(fmt.Sprint("new", i), "1")
+		}
+		if len(b.files) > 5 {
+			t.Errorf("%d files are known", len(b.files))
+		}
+		for i := range 4 {
+			if b.files[fmt.Sprint(i, ".log")] != nil {
+				t.Errorf("file %d, which is gone, is known", i)
+			}
+		}
+	}
+}
+
 // A file in whose settled part somebody changed bytes must not be cut, even if the inode is the same.
 func TestChangedFileIsNotCut(t *testing.T) {
 	path := t.TempDir() + "/f.log"
@@ -481,6 +588,28 @@ func TestRootChangesBetweenRuns(t *testing.T) {
 	b.holds(dir+"/t/b.log", "3\n")
 }
 
+// When a path without expressions changes within its folder, the old file is done with: nobody's bytes are cut from it later.
+func TestNameChangesBetweenRuns(t *testing.T) {
+	dir := t.TempDir()
+	b := newBench(t, dir+"/old.log")
+	b.put("", "1")
+	b.lose("", "2")
+	b.restart(dir + "/new.log")
+	b.holds(dir+"/old.log", "1\n")
+	b.put("", "2")
+	add(t, dir+"/old.log", "theirs\n")
+	b.restart(dir + "/new.log")
+	b.holds(dir+"/old.log", "1\ntheirs\n")
+	b.holds(dir+"/new.log", "2\n")
+
+	b.set, b.clock = func(c *Config) { c.Rotate = Rotate{Size: 1 << 20} }, newDial()
+	b.restart(dir + "/newest.log")
+	b.put("", "3")
+	if got := names(t, dir); len(got) != 3 || got[0] != "new.20260102T150405.000Z.log" {
+		t.Errorf("files %q", got)
+	}
+}
+
 func TestOpenRefusesAStateThatItCannotRead(t *testing.T) {
 	for _, value := range []string{"", "{}", "not json", `{"root":"/x","name":"../y"}`, `{"root":"/x","name":"y","length":-1}`} {
 		b := newBench(t, t.TempDir()+"/f.log")
@@ -488,6 +617,17 @@ func TestOpenRefusesAStateThatItCannotRead(t *testing.T) {
 			t.Errorf("%q is accepted", value)
 		}
 		b.fails(event.UnavailableClass, "not open", "")
+	}
+}
+
+// A sink of another type had the name: what it left in the state is not looked at, and stays.
+func TestStateOfAnotherType(t *testing.T) {
+	b := newBench(t, t.TempDir()+"/f.log")
+	b.state["next"], b.state["pin/0000000001"] = []byte("2"), []byte(`{"key":"k"}`)
+	b.open()
+	b.put("", "1")
+	if len(b.state) != 3 {
+		t.Errorf("the state is %q", b.state)
 	}
 }
 

@@ -40,6 +40,10 @@
 //	in 7, after      all lines, synced                           new length       nothing to cut; the events are settled
 //	in Open's cut    the file is as long as before or is cut     old length       cut again
 //
+// Finish saves that the sink has ended in order: nothing of its own is behind a settled length. The next Open then cuts nothing,
+// takes in what others added meanwhile, and takes that word back in one save, before anything is written. A crash before that save
+// leaves the files as they are, and the word in the state; one behind it is like any other.
+//
 // A write or sync that fails is a crash in 5 or 6 that the process survives: the file is cut at once, or if that fails too before
 // its next write, and its events are Unavailable. A failed sync is not repeated; the bytes are cut off and written anew.
 // When save fails it may have been committed nevertheless: the file has no line yet, so both are the same.
@@ -90,28 +94,34 @@
 //	in 3, 4        plain and packed, or one of them  packed         found by inode and size, the plain one removed
 //	in 5           packed                            packed         found, done
 //
-// Readers who take name.zst when it is there and the plain file when it is not see each line once at any time. What keep removes is
-// removed in three steps: its old place is forgotten, it is removed and the folder synced, it is forgotten. Only files of the state
-// are removed, and only if inode and size are still theirs.
+// Readers who take name.zst when it is there and the plain file when it is not see each line once at any time. What keep counts is
+// no longer looked for at its old place, once that is saved. What it removes is removed and the folder synced before it is
+// forgotten. Only files of the state are removed, and only if inode, length and last bytes are still theirs.
 //
 // # Files that others touch
 //
 // A file at the path that the state does not know is continued behind its end. A file in the state that is shorter than settled,
-// is another inode, or has other bytes where the settled ones end, is left alone and reported: the path gets a new file under
-// its own name if that is free or an empty file, else under the first free number. The same happens while the sink runs. A file
-// that somebody made longer while it runs is continued behind that; at a start this cannot be told from an unsettled line, and
-// is cut. Device numbers may change when a machine starts: the inode and the hash decide, the device only of a file without
-// settled bytes. Programs that move files away and make new ones work; those that copy and truncate do too, but what is
-// written between the two is theirs to lose.
+// is another inode, or has other bytes where the settled ones end, is left alone and reported: the path gets a new file under its
+// own name if that is free or an empty file, else under the first free number. The same happens while the sink runs. A file that
+// somebody made longer is continued behind that, while the sink runs and at a start behind an end in order. Behind a crash nothing
+// tells it from an unsettled line, and it is cut: the lines that come again may differ from those that were written, and a loss of
+// power leaves anything where bytes were not synced. Device numbers may change when a machine starts: the inode and the hash
+// decide, the device only of a file without settled bytes. Programs that move files away and make new ones work; those that copy
+// and truncate do too, but what is written between the two is theirs to lose.
 //
 // A closed file that somebody touched is left alone: not packed, not removed, forgotten.
 //
+// # Clocks
+//
+// The time in a closed file's name is later than that in any name before, so names sort and differ whatever the clock does. Age
+// counts by the clock: where it was set back, from the next write or start, or for keep from the next look.
+//
 // # Bounds
 //
-// At most 256 descriptors are open, two of them by the keeper. When the state has more than max_files open files, a quarter of
-// them, those that were not used for longest, is closed at the next delivery. Where files are never closed they are dropped from
-// the state with the next settling: they are settled and synced, and when their path is used again they are continued behind
-// their end. The files of one batch may lead over the bound. Of closed files that keep counts, those beyond max_files are
-// forgotten and stay. All this relies on the router: the answer of one Deliver is committed, or Open is called, before Deliver or
-// Tend is called again.
+// At most 256 descriptors are open, three of them by the keeper. When the state has more than max_files open files, a quarter of
+// them, those that were not used for longest or are lost, is closed at the next delivery. Where files are never closed they are
+// dropped from the state with the next settling: they are settled and synced, and when their path is used again they are continued
+// behind their end. The files of one batch may lead over the bound. Of closed files that keep counts, those beyond max_files are
+// forgotten and stay. While more than max_files wait to be packed, nothing is delivered. All this relies on the router: the answer
+// of one Deliver is committed, or Open is called, before Deliver or Tend is called again.
 package storage

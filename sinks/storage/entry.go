@@ -150,6 +150,15 @@ func (e *entry) examine(v volume) (grown bool, err error) {
 	return in.size > e.Length, nil
 }
 
+// altered says why a file is not any more what it was when it was closed; empty if it is. It leaves it open.
+func (e *entry) altered(v volume) (why string, err error) {
+	grown, err := e.examine(v)
+	if err == nil && grown {
+		return "somebody added to it", nil
+	}
+	return e.lost, err
+}
+
 func (e *entry) open(v volume) error {
 	if e.file != nil {
 		return nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/event/codec"
 	"github.com/millrace-run/millrace/rules"
 )
 
@@ -119,17 +120,17 @@ func (f *form) append(dst []byte, ev *event.Event) ([]byte, error) {
 	case formatJSON:
 		dst = append(dst, ",\n"...)
 		if f.content == contentData {
-			return appendValue(dst, ev), nil
+			return codec.AppendDataLine(dst, ev), nil
 		}
-		return appendEvent(dst, ev), nil
+		return codec.EncodeJSON(dst, ev), nil
 	}
 	switch {
 	case f.content == contentRaw:
 		return append(dst, ev.Data...), nil
 	case f.content == contentEvent:
-		dst = appendEvent(dst, ev)
+		dst = codec.EncodeJSON(dst, ev)
 	case f.format == formatNDJSON:
-		dst = appendValue(dst, ev)
+		dst = codec.AppendDataLine(dst, ev)
 	default:
 		dst = appendText(dst, ev)
 	}

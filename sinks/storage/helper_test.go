@@ -7,6 +7,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/event/codec"
 	"github.com/millrace-run/millrace/rules"
 )
 
@@ -31,4 +32,4 @@ func template(t tb, source string) rules.Template {
 }
 
 // appendLine appends an event as a line of a file of events.
-func appendLine(dst []byte, ev *event.Event) []byte { return append(appendEvent(dst, ev), '\n') }
+func appendLine(dst []byte, ev *event.Event) []byte { return append(codec.EncodeJSON(dst, ev), '\n') }

@@ -48,18 +48,21 @@ type Counts struct{ Closed, Packed, Removed, Left, Problems, Waiting int64 }
 // Counts may be called at any time.
 func (s *Sink) Counts() Counts {
 	k := s.keeper
-	c := Counts{
+	return Counts{
 		Closed: k.counts.closed.Load(), Packed: k.counts.packed.Load(), Removed: k.counts.removed.Load(),
-		Left: k.counts.left.Load(), Problems: k.counts.problems.Load(),
+		Left: k.counts.left.Load(), Problems: k.counts.problems.Load(), Waiting: k.waiting(),
 	}
+}
+
+func (k *keeper) waiting() (n int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, f := range k.files {
-		if f.To != "" && !f.resting.Load() {
-			c.Waiting++
+	for _, c := range k.files {
+		if c.To != "" && !c.resting.Load() {
+			n++
 		}
 	}
-	return c
+	return n
 }
 
 func newKeeper(s *Sink, keep Keep) *keeper {
@@ -77,6 +80,26 @@ func (k *keeper) add(c *closed) {
 	case k.wake <- struct{}{}:
 	default:
 	}
+}
+
+// claims says whether a file that the keeper has stands, or will stand, under a name.
+func (k *keeper) claims(root, name string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.files {
+		if c.Root == root && (c.Name == name || c.To == name) {
+			return true
+		}
+	}
+	return false
+}
+
+// crowded refuses more lines while more closed files than most wait to be packed, so that what is known of them has a bound.
+func (k *keeper) crowded(most int) error {
+	if n := k.waiting(); n > int64(most) {
+		return fmt.Errorf("%d closed files wait to be packed, and no more than max_files may", n)
+	}
+	return nil
 }
 
 func (k *keeper) has(key string) bool {
@@ -163,7 +186,7 @@ func (k *keeper) sorted() []*closed {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.SortedFunc(maps.Values(k.files), func(a, b *closed) int {
-		return cmp.Or(cmp.Compare(a.Closed, b.Closed), cmp.Compare(a.key(), b.key()))
+		return cmp.Or(cmp.Compare(a.Stamp, b.Stamp), cmp.Compare(a.key(), b.key()))
 	})
 }
 
@@ -194,11 +217,28 @@ func (k *keeper) tend(ctx context.Context, c *closed) error {
 	if !k.keep.any() {
 		return k.drop(ctx, c)
 	}
-	return nil
+	return k.leaveFrom(ctx, c)
+}
+
+// leaveFrom forgets where a file came from that has its name for good: once it is removed, a new file there may get its inode.
+func (k *keeper) leaveFrom(ctx context.Context, c *closed) error {
+	from := c.From
+	if from == "" {
+		return nil
+	}
+	c.From = ""
+	err := k.commit(ctx, event.Changes{c.key(): c.encode()})
+	if err != nil {
+		c.From = from
+	}
+	return err
 }
 
 // pending says that the file is still to be packed, or its plain form to be removed.
 func (c *closed) pending() bool { return c.To != "" && (c.Packed == nil || !c.Packed.Alone) }
+
+// rests says whether nothing is left to do with the file but to remove it one day.
+func (c *closed) rests() bool { return !c.pending() && c.From == "" }
 
 // leave reports a file that is left alone.
 func (k *keeper) leave(c *closed, name, why string) {
@@ -240,15 +280,7 @@ func (k *keeper) pack(ctx context.Context, v volume, c *closed) (why string, err
 	if why, err := c.name(v); why != "" || err != nil {
 		return why, err
 	}
-	if in, err := v.stat(c.Name); err == nil && c.at(c.Name).is(in) {
-		err = v.remove(c.Name)
-		if err == nil {
-			err = v.syncFolder(path.Dir(c.Name))
-		}
-		if err != nil {
-			return "", err
-		}
-	} else if err != nil && !isMissing(err) {
+	if _, err := k.removeFile(v, c.at(c.Name)); err != nil {
 		return "", err
 	}
 	c.Packed.Alone = true
@@ -295,15 +327,9 @@ func (p *packed) is(in info) bool { return in.regular && in.ino == p.Ino && in.s
 // write packs a file under a temporary name and syncs it.
 func (k *keeper) write(ctx context.Context, v volume, c *closed) (p *packed, why string, err error) {
 	plain := c.at(c.Name)
-	grown, err := plain.examine(v)
 	defer plain.shut()
-	switch {
-	case err != nil:
-		return nil, "", err
-	case grown:
-		return nil, "somebody added to it", nil
-	case plain.lost != "":
-		return nil, plain.lost, nil
+	if why, err := plain.altered(v); why != "" || err != nil {
+		return nil, why, err
 	}
 	temporary := partial(c.To)
 	if err := v.remove(temporary); err != nil && !isMissing(err) {
@@ -345,7 +371,11 @@ func (k *keeper) packInto(ctx context.Context, to, from file, c *closed) (*packe
 		return nil, err
 	}
 	i, err := to.info()
-	return &packed{Dev: i.dev, Ino: i.ino, Size: i.size}, err
+	if err != nil {
+		return nil, err
+	}
+	tail, err := readTail(to, i.size)
+	return &packed{Dev: i.dev, Ino: i.ino, Size: i.size, Tail: hashOf(tail)}, err
 }
 
 func newPacker(suffix string, w io.Writer) (io.WriteCloser, error) {
@@ -380,13 +410,14 @@ func (k *keeper) expire(ctx context.Context) (next time.Duration) {
 	for _, c := range slices.Backward(k.sorted()) {
 		files++
 		bytes += c.size()
+		c.Closed = min(c.Closed, now) // the clock was set back
 		left := time.Duration(c.Closed-now)*time.Millisecond + k.keep.Age
 		over := k.keep.Files > 0 && files > k.keep.Files || k.keep.Size > 0 && bytes > k.keep.Size || k.keep.Age > 0 && left <= 0
 		var err error
 		switch {
 		case ctx.Err() != nil:
 			return 0
-		case over && !c.pending():
+		case over && c.rests():
 			err = k.remove(ctx, c)
 		case files > k.sink.limits.known && !c.pending():
 			k.leave(c, c.last(), "there are more closed files than max_files, it is not removed any more")
@@ -413,24 +444,28 @@ func (c *closed) size() int64 {
 // last is the name that a closed file has in the end.
 func (c *closed) last() string { return cmp.Or(c.To, c.Name) }
 
-// remove removes a closed file, if it is still the one that the sink made. Where it came from is forgotten before: once it is gone,
-// a new file there may get its inode.
-func (k *keeper) remove(ctx context.Context, c *closed) error {
-	if c.From != "" {
-		from := c.From
-		c.From = ""
-		if err := k.commit(ctx, event.Changes{c.key(): c.encode()}); err != nil {
-			c.From = from
-			return err
-		}
+// entry is the file that is left of a closed one in the end.
+func (c *closed) entry() *entry {
+	e := c.at(c.last())
+	if p := c.Packed; p != nil {
+		e.Dev, e.Ino, e.Length, e.Tail = p.Dev, p.Ino, p.Size, p.Tail
 	}
+	return e
+}
+
+// remove removes a closed file, if it is still the one that the sink made.
+func (k *keeper) remove(ctx context.Context, c *closed) error {
 	v, err := k.sink.mount(c.Root, false)
 	if err != nil && !isMissing(err) {
 		return err
 	}
 	if err == nil {
 		defer func() { _ = v.close() }()
-		err = k.removeIn(v, c)
+		var removed bool
+		if removed, err = k.removeFile(v, c.entry()); removed {
+			k.counts.removed.Add(1)
+			k.sink.log.Info("a closed file is removed", "path", filepath.Join(c.Root, c.last()), "closed", time.UnixMilli(c.Closed).UTC())
+		}
 	}
 	if err != nil && !isMissing(err) {
 		return err
@@ -438,19 +473,29 @@ func (k *keeper) remove(ctx context.Context, c *closed) error {
 	return k.drop(ctx, c)
 }
 
-func (k *keeper) removeIn(v volume, c *closed) error {
-	in, err := v.stat(c.last())
-	if err != nil {
-		return err
+// removeFile removes a file durably; one that is gone has perhaps been removed before. One that does not end as the sink closed it
+// stays and is reported.
+func (k *keeper) removeFile(v volume, e *entry) (removed bool, err error) {
+	if _, err := v.stat(e.at); err == nil {
+		why, err := e.altered(v)
+		e.shut()
+		switch {
+		case err != nil:
+			return false, err
+		case why != "":
+			k.counts.left.Add(1)
+			k.sink.log.Warn("a closed file is not removed", "path", filepath.Join(e.Root, e.at), "err", why)
+			return false, nil
+		}
+		if err := v.remove(e.at); err != nil {
+			return false, err
+		}
+		removed = true
+	} else if !isMissing(err) {
+		return false, err
 	}
-	if c.Packed != nil && !c.Packed.is(in) || c.Packed == nil && (!c.at(c.Name).is(in) || in.size != c.Length) {
-		k.leave(c, c.last(), "it is not the file that was closed, it is not removed")
-		return nil
+	if err = v.syncFolder(path.Dir(e.at)); isMissing(err) {
+		err = nil
 	}
-	if err := v.remove(c.last()); err != nil {
-		return err
-	}
-	k.counts.removed.Add(1)
-	k.sink.log.Info("a closed file is removed", "path", filepath.Join(c.Root, c.last()), "closed", time.UnixMilli(c.Closed).UTC())
-	return v.syncFolder(path.Dir(c.last()))
+	return removed, err
 }

@@ -1,8 +1,6 @@
 package storage
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"path"
@@ -12,16 +10,15 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/millrace-run/millrace/event"
+	"github.com/millrace-run/millrace/event/codec"
 	"github.com/millrace-run/millrace/rules"
 )
 
 const (
-	maxElement = 120  // bytes that one expression puts into a path
-	maxName    = 220  // bytes of a file's or folder's name; file systems take 255, and a number or a time and suffixes may be added
-	maxPath    = 3072 // bytes of a path below the root
+	maxName = 220  // bytes of a file's or folder's name; file systems take 255, and a number or a time and suffixes may be added
+	maxPath = 3072 // bytes of a path below the root
 )
 
 // place says in which file an event belongs.
@@ -49,7 +46,7 @@ func (p *place) render(ev *event.Event) (string, error) {
 	if !p.templated {
 		return p.fixed, nil
 	}
-	text, err := p.template.RenderEscaped(&rules.Input{Event: ev}, element)
+	text, err := p.template.RenderEscaped(&rules.Input{Event: ev}, codec.PathElement)
 	if err != nil {
 		return "", fmt.Errorf("path: %w", err)
 	}
@@ -85,45 +82,6 @@ func (p *place) below(text string) (string, error) {
 		return "", fmt.Errorf("it is longer than %d bytes", maxPath)
 	}
 	return name, nil
-}
-
-// element makes one element of a path, or a part of one, out of any text. Different texts make different elements: the percent
-// sign is encoded too, an underscore alone is encoded because it stands for the empty text, and the mark between the beginning
-// of a long text and its hash is one that no encoding yields.
-func element(text string) string {
-	switch text {
-	case "":
-		return "_"
-	case "_":
-		return "%5F"
-	}
-	const hashed = "%h" // followed by 32 hexadecimal digits
-	var b strings.Builder
-	fits := 0 // how much of b may stay in front of a hash
-	for i := 0; i < len(text); {
-		r, size := utf8.DecodeRuneInString(text[i:])
-		if mustEncode(r, size, i) {
-			for _, c := range []byte(text[i : i+size]) {
-				fmt.Fprintf(&b, "%%%02X", c)
-			}
-		} else {
-			b.WriteString(text[i : i+size])
-		}
-		i += size
-		if b.Len() <= maxElement-len(hashed)-32 {
-			fits = b.Len()
-		}
-		if b.Len() > maxElement {
-			sum := sha256.Sum256([]byte(text))
-			return b.String()[:fits] + hashed + hex.EncodeToString(sum[:16])
-		}
-	}
-	return b.String()
-}
-
-// mustEncode looks at the rune at an index. Bytes that are not UTF-8 are encoded too, since some file systems refuse them.
-func mustEncode(r rune, size, at int) bool {
-	return r == '/' || r == '\\' || r == '%' || r == '.' && at == 0 || unicode.IsControl(r) || r == utf8.RuneError && size == 1
 }
 
 func hasControl(s string) bool { return strings.ContainsFunc(s, unicode.IsControl) }

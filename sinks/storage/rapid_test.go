@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/millrace-run/millrace/event"
 )
 
 // TestModel delivers random batches to random files under random crashes and failures, with few files open and few in the state,
@@ -50,6 +52,12 @@ func (w *world) round(rt *rapid.T) {
 	}
 	w.finish(power, r)
 	w.check("after a round")
+	if rapid.Bool().Draw(rt, "ends") {
+		_ = w.sink.Finish(rt.Context()) // it may fail, and the process ends nevertheless
+		if err := w.reboot(power, r, fault{}); err != nil {
+			rt.Fatal(err)
+		}
+	}
 }
 
 // TestInterference moves, deletes, empties and lengthens files while nothing is unsettled, between random deliveries and
@@ -71,8 +79,14 @@ func TestInterference(t *testing.T) {
 				want[string(appendLine(nil, d.Event))]++
 			}
 			w.finish(false, nil)
+			ends := rapid.Bool().Draw(rt, "ends")
+			if ends {
+				if err := w.sink.Finish(rt.Context()); err != nil {
+					rt.Fatal(err)
+				}
+			}
 			w.interfere(rt, i, want)
-			if rapid.Bool().Draw(rt, "restart") {
+			if ends || rapid.Bool().Draw(rt, "restart") {
 				w.disk.restart(rapid.Bool().Draw(rt, "power"), nil)
 				w.sink = nil
 				if err := w.open(); err != nil {
@@ -201,5 +215,34 @@ func TestFailuresAreUnavailableAndNameTheFile(t *testing.T) {
 	}
 	if len(out.Changes) > 0 {
 		t.Errorf("changes %v", out.Changes)
+	}
+}
+
+// A sink that could not cut what it wrote, and nobody settled, does not end in order: the next start cuts it.
+func TestEndWithWhatIsNotCut(t *testing.T) {
+	for _, path := range []string{"/files/{{ subject }}.ndjson", "/elsewhere/{{ subject }}.ndjson"} {
+		w := newWorld(t, bySubject(t), 10)
+		w.prepare(func(w *world) { w.owe("a.ndjson") })
+		w.owe("a.ndjson")
+		w.disk.fault = fault{at: 2, times: 50, err: syscall.EIO}
+		if out := w.sink.Deliver(t.Context(), w.owed); out.Verdicts[0] == nil {
+			t.Fatal("delivered")
+		}
+		w.sink, w.path = nil, template(t, path)
+		if err := w.open(); err != nil {
+			t.Fatal(err)
+		}
+		w.disk.fault = fault{}
+		w.apply(w.sink.Deliver(t.Context(), []event.Delivery{deliveryTo("b.ndjson", 9)}).Changes)
+		if err := w.sink.Finish(t.Context()); err != nil || w.state[endedKey] != nil {
+			t.Errorf("%s: ended in order, %v", path, err)
+		}
+		w.sink, w.path = nil, bySubject(t)
+		if err := w.open(); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.disk.files()["a.ndjson"]; got != w.lines["a.ndjson"][0] {
+			t.Errorf("%s: the file holds %q", path, got)
+		}
 	}
 }

@@ -21,17 +21,19 @@ import (
 
 // rotation is when files are closed, and what is under way of it.
 type rotation struct {
-	when       Rotate
-	packing    string // suffix of what closed files are packed with; empty: they stay as they are
-	closes     bool   // files are closed at all
-	renames    bool   // a closed file does not keep its name
-	stamps     bool   // a closed file always has the time in its name, not only where it must
-	due        int64  // when a file may have to be closed, in milliseconds of Unix time; 0 is never
-	lastClosed int64  // the last time that went into a name: names sort though the machine's clock may be set back
-	mixed      bool   // there may be files of another form
-	moving     []*closed
-	rides      event.Changes // what goes into the state with the next changes; nothing is lost if it does not get there
-	doubt      error         // why the state is not known; the sink must be opened again
+	when      Rotate
+	packing   string // suffix of what closed files are packed with; empty: they stay as they are
+	closes    bool   // files are closed at all
+	renames   bool   // a closed file does not keep its name
+	stamps    bool   // a closed file always has the time in its name, not only where it must
+	due       int64  // when a file may have to be closed, in milliseconds of Unix time; 0 is never
+	lastStamp int64  // the last time that went into a name: names sort and differ though the machine's clock may be set back
+	mixed     bool   // there may be files of another form
+	moving    []*closed
+	rides     event.Changes // what goes into the state with the next changes; nothing is lost if it does not get there
+	doubt     error         // why the state is not known; the sink must be opened again
+	ended     bool          // the sink ended in order before it was opened: nothing behind a settled length is its own
+	uncut     bool          // a file of an earlier path may have bytes that nobody settled
 }
 
 // closed is what the state holds of a closed file: until it has its name and is packed, or for as long as keep counts it.
@@ -46,6 +48,7 @@ type closed struct {
 	Length int64   `json:"length"`
 	Tail   string  `json:"tail"`
 	Closed int64   `json:"closed"` // when, in milliseconds of Unix time
+	Stamp  int64   `json:"stamp"`  // later than that of every file closed before; the time in its name
 	Packed *packed `json:"packed,omitempty"`
 
 	problem string      // that was logged last; empty if there is none
@@ -57,11 +60,14 @@ type packed struct {
 	Dev   uint64 `json:"dev"`
 	Ino   uint64 `json:"ino"`
 	Size  int64  `json:"size"`
+	Tail  string `json:"tail"`            // hash of its last bytes
 	Alone bool   `json:"alone,omitempty"` // the plain file is removed
 }
 
-// lastKey is the key of the state under which lastClosed is, in decimal.
-const lastKey = "last-closed"
+const (
+	lastKey  = "last-closed" // the key of the state under which lastStamp is, in decimal
+	endedKey = "ended"       // the key that is there while the sink has ended in order
+)
 
 // closedPrefix tells the state's keys of closed files from those of open ones, which begin with a slash.
 const closedPrefix = "closed:"
@@ -133,7 +139,7 @@ func (s *Sink) dueOf(e *entry) int64 {
 		return 0 // its array has no end, and nothing else would give it one
 	case !s.closes:
 		return math.MaxInt64
-	case e.early, s.when.Size > 0 && e.Length >= s.when.Size:
+	case e.early, s.left(e.path), s.when.Size > 0 && e.Length >= s.when.Size:
 		return 0
 	}
 	at := int64(math.MaxInt64)
@@ -195,7 +201,7 @@ func (s *Sink) closeFiles(ctx context.Context, ripe []*entry, now int64) {
 	changes := maps.Clone(s.rides)
 	var done []*closed
 	for _, e := range ripe {
-		c, err := s.finish(e, now)
+		c, err := s.seal(e, now)
 		if err != nil {
 			s.log.Warn("a file is not closed yet", "path", s.absolute(e.at), "err", err)
 			s.keeper.counts.problems.Add(1)
@@ -209,7 +215,7 @@ func (s *Sink) closeFiles(ctx context.Context, ripe []*entry, now int64) {
 	if len(done) == 0 {
 		return
 	}
-	changes[lastKey] = strconv.AppendInt(nil, s.lastClosed, 10)
+	changes[lastKey] = strconv.AppendInt(nil, s.lastStamp, 10)
 	if err := s.save(ctx, changes); err != nil {
 		s.doubt = fmt.Errorf("that files are closed could not be saved: %w", err)
 		return
@@ -225,9 +231,9 @@ func (s *Sink) closeFiles(ctx context.Context, ripe []*entry, now int64) {
 	s.finishMoves(ctx)
 }
 
-// finish writes what belongs to a file's end, syncs it, and chooses its names. It returns nil if the file is not the sink's any
+// seal writes what belongs to a file's end, syncs it, and chooses its names. It returns nil if the file is not the sink's any
 // more.
-func (s *Sink) finish(e *entry, now int64) (*closed, error) {
+func (s *Sink) seal(e *entry, now int64) (*closed, error) {
 	s.makeRoom(e)
 	grown, err := e.examine(s.volume)
 	s.track(e)
@@ -242,24 +248,34 @@ func (s *Sink) finish(e *entry, now int64) (*closed, error) {
 		s.shut(e)
 		return nil, nil
 	}
-	c := &closed{Root: s.place.root, Path: e.path, From: e.at, Dev: e.Dev, Ino: e.Ino, Length: e.Length, Tail: e.Tail}
-	c.Closed = max(now, s.lastClosed, e.Began+1)
+	c := &closed{
+		Root: s.place.root, Path: e.path, From: e.at, Dev: e.Dev, Ino: e.Ino, Length: e.Length, Tail: e.Tail,
+		Closed: now, Stamp: max(now, s.lastStamp+1),
+	}
 	if err := s.nameClosed(c, s.renames || e.Form != s.form.id); err != nil {
 		return nil, err
 	}
-	if end := endOf(e.Form); end != "" {
-		e.dirty = true
-		if _, err := e.file.WriteAt([]byte(end), e.Length); err != nil {
-			return nil, errors.Join(err, e.cut())
-		}
-		if err := e.file.Sync(); err != nil {
-			return nil, errors.Join(err, e.cut())
-		}
-		c.Length += int64(len(end))
-		c.Tail = hashOf(lastBytes(append(slices.Clone(e.tail), end...)))
+	if err := e.writeEnd(c); err != nil {
+		return nil, errors.Join(err, e.cut())
 	}
-	s.lastClosed = c.Closed
+	s.lastStamp = c.Stamp
 	return c, nil
+}
+
+// writeEnd writes what stands at the end of a closed file, and syncs it.
+func (e *entry) writeEnd(c *closed) error {
+	end := endOf(e.Form)
+	if end == "" {
+		return nil
+	}
+	e.dirty = true
+	_, err := e.file.WriteAt([]byte(end), e.Length)
+	if err == nil {
+		err = e.file.Sync()
+	}
+	c.Length += int64(len(end))
+	c.Tail = hashOf(lastBytes(append(slices.Clone(e.tail), end...)))
+	return err
 }
 
 // nameClosed chooses names that are free.
@@ -267,7 +283,7 @@ func (s *Sink) nameClosed(c *closed, rename bool) error {
 	c.Name, c.To = c.From, ""
 	for n := range maxNumber {
 		if rename {
-			c.Name = stamped(c.Path, time.UnixMilli(c.Closed))
+			c.Name = stamped(c.Path, time.UnixMilli(c.Stamp))
 		}
 		if s.packing != "" {
 			c.To = c.Name + s.packing
@@ -280,17 +296,20 @@ func (s *Sink) nameClosed(c *closed, rename bool) error {
 			return err
 		}
 		if n > 0 || c.To != c.Path+s.packing {
-			c.Closed++
+			c.Stamp++
 		}
 	}
 	return fmt.Errorf("%d names for the closed file are taken", maxNumber)
 }
 
-// free says whether nothing has the names of a closed file, its own where it stands apart.
+// free says whether nothing has, or will have, the names of a closed file, its own where it stands apart.
 func (s *Sink) free(c *closed) (bool, error) {
 	for _, name := range []string{c.Name, c.To} {
 		if name == "" || name == c.From {
 			continue
+		}
+		if s.keeper.claims(c.Root, name) {
+			return false, nil
 		}
 		if _, err := s.volume.stat(name); err == nil {
 			return false, nil
@@ -400,7 +419,8 @@ func (s *Sink) rename(ctx context.Context, c *closed) error {
 	if err := s.nameClosed(c, true); err != nil {
 		return err
 	}
-	changes[c.key()] = c.encode()
+	s.lastStamp = max(s.lastStamp, c.Stamp)
+	changes[c.key()], changes[lastKey] = c.encode(), strconv.AppendInt(nil, s.lastStamp, 10)
 	return s.save(ctx, changes)
 }
 

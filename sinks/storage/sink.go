@@ -24,8 +24,8 @@ type limits struct {
 	keep  int // files that stay when some are forgotten
 }
 
-// maxOpen leaves two of 256 descriptors to the keeper.
-const maxOpen = 254
+// maxOpen leaves six of 256 descriptors: two folders and a file on its way for the sink, a folder and two files for the keeper.
+const maxOpen = 250
 
 // Sink appends events to files. Open, Deliver, Tend, Due and Close must not be called at the same time.
 type Sink struct {
@@ -53,22 +53,30 @@ func (s *Sink) Open(ctx context.Context, state map[string][]byte, save func(cont
 	s.detach()
 	s.keeper.open(save)
 	s.save, s.files = nil, map[string]*entry{}
-	s.moving, s.rides, s.due, s.mixed, s.doubt = nil, event.Changes{}, 0, false, nil
+	s.moving, s.rides, s.due, s.mixed, s.doubt, s.uncut = nil, event.Changes{}, 0, false, nil, false
+	_, s.ended = state[endedKey]
 	outside := map[string]mark{}
 	for _, key := range slices.Sorted(maps.Keys(state)) {
 		if err := s.remember(key, state[key], outside); err != nil {
 			return fmt.Errorf("the state of %s cannot be read: %w", key, err)
 		}
 	}
-	if err := s.recoverFiles(ctx); err != nil {
+	changes := event.Changes{}
+	if s.ended {
+		changes[endedKey] = nil
+	}
+	err := s.recoverFiles(ctx, changes)
+	if err == nil {
+		err = s.release(ctx, outside, changes)
+	}
+	if err == nil && len(changes) > 0 {
+		err = save(ctx, changes)
+	}
+	if err != nil {
 		return err
 	}
 	s.save = save
 	s.finishMoves(ctx)
-	if err := s.release(ctx, outside, save); err != nil {
-		s.save = nil
-		return err
-	}
 	if !s.inline && (s.closes || len(s.moving) > 0 || len(s.keeper.sorted()) > 0) {
 		s.keeper.start(ctx)
 	}
@@ -77,25 +85,28 @@ func (s *Sink) Open(ctx context.Context, state map[string][]byte, save func(cont
 
 // remember takes up one value of the state.
 func (s *Sink) remember(key string, value []byte, outside map[string]mark) error {
-	if isClosedKey(key) {
+	switch {
+	case isClosedKey(key):
 		return s.rememberClosed(key, value)
-	}
-	if key == lastKey {
+	case key == lastKey:
 		last, err := strconv.ParseInt(string(value), 10, 64)
-		s.lastClosed = max(s.lastClosed, last)
+		s.lastStamp = max(s.lastStamp, last)
 		return err
+	case !filepath.IsAbs(key): // endedKey, or of a sink of another type that had the name
+		return nil
 	}
 	m, err := decodeMark(value)
 	if err != nil {
 		return err
 	}
 	name, err := filepath.Rel(s.place.root, key)
-	if err != nil || !filepath.IsLocal(name) {
+	if err != nil || !filepath.IsLocal(name) || !s.closes && s.left(name) {
 		outside[key] = m
 		return nil
 	}
+	m.Began, m.Wrote = min(m.Began, s.now()), min(m.Wrote, s.now()) // the clock was set back
 	e := newEntry(name, m)
-	e.dirty = true
+	e.dirty = !s.ended
 	s.files[name] = e
 	s.mixed = s.mixed || s.strange(e)
 	if at := s.dueOf(e); at < math.MaxInt64 {
@@ -103,6 +114,9 @@ func (s *Sink) remember(key string, value []byte, outside map[string]mark) error
 	}
 	return nil
 }
+
+// left says that no event goes to a path any more, because the setting is another.
+func (s *Sink) left(name string) bool { return !s.place.templated && name != s.place.fixed }
 
 func (s *Sink) rememberClosed(key string, value []byte) error {
 	c, err := decodeClosed(value)
@@ -120,6 +134,20 @@ func (s *Sink) rememberClosed(key string, value []byte) error {
 	return nil
 }
 
+// Finish notes that everything answered is committed, and nothing is written any more until the sink is opened again. So what the
+// next Open finds behind a settled length is somebody else's. Where a file could not be cut back this cannot be said, and is not.
+func (s *Sink) Finish(ctx context.Context) error {
+	if s.save == nil || s.doubt != nil || s.uncut || len(s.files) == 0 {
+		return nil
+	}
+	for _, e := range s.files {
+		if e.dirty && e.lost == "" {
+			return nil
+		}
+	}
+	return s.save(ctx, event.Changes{endedKey: []byte("1")})
+}
+
 // Close closes all files and ends what goes on beside the deliveries. What was answered stays answered; the sink can be opened
 // again.
 func (s *Sink) Close() error {
@@ -129,8 +157,8 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-// recoverFiles cuts what it can. It makes no folder.
-func (s *Sink) recoverFiles(ctx context.Context) error {
+// recoverFiles cuts what it can, or takes in what others added since the sink ended in order. It makes no folder.
+func (s *Sink) recoverFiles(ctx context.Context, changes event.Changes) error {
 	if len(s.files) == 0 {
 		return nil
 	}
@@ -144,15 +172,22 @@ func (s *Sink) recoverFiles(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		s.examineOnce(v, s.files[name])
+		s.examineOnce(v, s.files[name], changes)
 	}
 	return nil
 }
 
 // examineOnce examines a file that was not looked at since the start and leaves it closed.
-func (s *Sink) examineOnce(v volume, e *entry) {
-	if _, err := e.examine(v); err != nil {
-		s.log.Warn("a file is not cut back yet", "path", s.absolute(e.at), "err", err)
+func (s *Sink) examineOnce(v volume, e *entry, changes event.Changes) {
+	grown, err := e.examine(v)
+	if err == nil && grown {
+		err = e.takeIn()
+	}
+	if err != nil {
+		s.log.Warn("a file is not recovered yet", "path", s.absolute(e.at), "err", err)
+	} else if grown && e.lost == "" {
+		s.report(e, true)
+		changes[s.absolute(e.path)] = e.encode()
 	}
 	if e.lost != "" {
 		s.report(e, false)
@@ -160,23 +195,20 @@ func (s *Sink) examineOnce(v volume, e *entry) {
 	e.shut()
 }
 
-// release cuts files below a root that the path had before it was changed, and forgets them: nothing is written there any more.
-func (s *Sink) release(ctx context.Context, outside map[string]mark, save func(context.Context, event.Changes) error) error {
-	forgotten := event.Changes{}
+// release cuts files of paths that the setting had before it was changed, and forgets them: nothing is written there any more.
+func (s *Sink) release(ctx context.Context, outside map[string]mark, changes event.Changes) error {
 	for _, key := range slices.Sorted(maps.Keys(outside)) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err := s.cutOutside(key, outside[key]); err != nil {
 			s.log.Warn("a file of an earlier path is not cut back yet", "path", key, "err", err)
+			s.uncut = true
 			continue
 		}
-		forgotten[key] = nil
+		changes[key] = nil
 	}
-	if len(forgotten) == 0 {
-		return nil
-	}
-	return save(ctx, forgotten)
+	return nil
 }
 
 func (s *Sink) cutOutside(key string, m mark) error {
@@ -192,8 +224,11 @@ func (s *Sink) cutOutside(key string, m mark) error {
 		return err
 	}
 	e := newEntry(name, m)
-	e.dirty = true
-	_, err = e.examine(v)
+	e.dirty = !s.ended
+	grown, err := e.examine(v)
+	if grown && m.Form == formatJSON {
+		_ = e.lose("somebody added to it")
+	}
 	if e.lost != "" {
 		s.log.Warn("a file of an earlier path is left alone", "path", key, "err", e.lost)
 		s.keeper.counts.left.Add(1)
@@ -224,6 +259,9 @@ func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settli
 	groups := s.divide(batch, out.Verdicts)
 	defer s.keepRoom(groups)
 	err := s.attach()
+	if err == nil {
+		err = s.keeper.crowded(s.limits.known)
+	}
 	if err == nil {
 		s.closeRipe(ctx, groups)
 		err = s.doubt
@@ -435,6 +473,7 @@ func (s *Sink) extend(e *entry, lines []byte) error {
 	e.grew(lines)
 	if s.closes {
 		e.Wrote = s.now()
+		e.Began = min(e.Began, e.Wrote) // the clock was set back
 		if at := s.dueOf(e); at < math.MaxInt64 {
 			s.expect(max(at, 1))
 		}
@@ -461,13 +500,14 @@ func (s *Sink) forget(changes event.Changes) {
 	}
 	var idle []*entry
 	for _, e := range s.files {
-		if _, used := changes[s.absolute(e.path)]; !used && !e.dirty && e.lost == "" && (e.at == e.path || s.closes) {
+		_, used := changes[s.absolute(e.path)]
+		if !used && (!e.dirty || e.lost != "") && (e.at == e.path || s.closes) {
 			idle = append(idle, e)
 		}
 	}
 	slices.SortFunc(idle, func(a, b *entry) int { return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.path, b.path)) })
 	for _, e := range idle[:min(len(idle), len(s.files)-s.limits.keep)] {
-		if s.closes && e.Length > 0 {
+		if s.closes && e.Length > 0 && e.lost == "" {
 			e.early = true
 			s.expect(1)
 			continue
