@@ -1,13 +1,13 @@
 package databases
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -75,10 +75,10 @@ func (p *Postgres) Commit(ctx context.Context, statements string) error {
 	return nil
 }
 
-// Copy writes rows in the text format of COPY. Outside of a transaction they are one. After a failure that leaves the
-// connection Broken rows must not be written to: they may still be on their way.
-func (p *Postgres) Copy(ctx context.Context, statement string, rows []byte) error {
-	_, err := p.conn.CopyFrom(ctx, bytes.NewReader(rows), statement)
+// Copy writes rows in the text format of COPY. Outside of a transaction they are one. Rows are read by another goroutine, which may
+// call Read once more after Copy has failed.
+func (p *Postgres) Copy(ctx context.Context, statement string, rows io.Reader) error {
+	_, err := p.conn.CopyFrom(ctx, rows, statement)
 	return err
 }
 

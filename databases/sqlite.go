@@ -96,19 +96,27 @@ func (c *sqlite) Close() {
 	}
 }
 
-// Exec is that of Conn. While another process has the file it tries again, for 5 s or until ctx ends.
-func (c *sqlite) Exec(ctx context.Context, statement string, values ...any) (int64, error) {
+// Exec is that of Conn.
+func (c *sqlite) Exec(ctx context.Context, statement string, values ...any) (n int64, err error) {
+	err = patiently(ctx, func() error {
+		n, err = c.exec(statement, values)
+		return err
+	})
+	return n, err
+}
+
+// patiently tries again while another process has the file, for 5 s or until ctx ends.
+func patiently(ctx context.Context, try func() error) error {
 	until := time.Now().Add(busyMost)
 	for {
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return err
 		}
-		n, err := c.exec(statement, values)
+		err := try()
 		var e sqlite3.Error
-		if errors.As(err, &e) && e.Code == sqlite3.ErrBusy && time.Now().Before(until) {
-			continue
+		if !errors.As(err, &e) || e.Code != sqlite3.ErrBusy || time.Now().After(until) {
+			return err
 		}
-		return n, err
 	}
 }
 
@@ -225,8 +233,12 @@ func number(kind Kind, value []byte) []byte {
 // bytesMark stands before a JSON string that is bytes in base64, where only the value says so.
 const bytesMark = 'x'
 
-// Select is that of Conn.
+// Select is that of Conn. A lock that is not to be had shows before the first row.
 func (c *sqlite) Select(ctx context.Context, query string, values []any, raw int, row func([]any, [][]byte) error) error {
+	return patiently(ctx, func() error { return c.query(ctx, query, values, raw, row) })
+}
+
+func (c *sqlite) query(ctx context.Context, query string, values []any, raw int, row func([]any, [][]byte) error) error {
 	rows, err := c.db.Query(query, driverValues(values))
 	if err != nil {
 		return err

@@ -38,12 +38,33 @@ func OfRow(err error) bool {
 	var p *pgconn.PgError
 	var s sqlite3.Error
 	switch {
+	case IsSetup(err):
+		return false
 	case errors.As(err, &p):
 		return !slices.Contains(downClasses, class(p)) && !slices.Contains(corrupt, p.Code)
 	case errors.As(err, &s):
 		return s.Code == sqlite3.ErrConstraint || s.Code == sqlite3.ErrMismatch || s.Code == sqlite3.ErrTooBig
 	}
 	return false
+}
+
+// setup is a failure before any row was written.
+type setup struct{ error }
+
+func (s *setup) Unwrap() error { return s.error }
+
+// Setup notes that a failure happened before any row was written, so that it speaks of none. Of nil it is nil.
+func Setup(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &setup{err}
+}
+
+// IsSetup says whether a failure was noted by Setup.
+func IsSetup(err error) bool {
+	var s *setup
+	return errors.As(err, &s)
 }
 
 // IsRefused says whether the statement is one that this table never takes: COPY into a view, or where rows have policies.

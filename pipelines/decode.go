@@ -5,8 +5,6 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
-
-	"github.com/millrace-run/millrace/rules"
 )
 
 // section is a map of the file with known keys: where it stands and what may be in it.
@@ -179,10 +177,6 @@ func (l *loader) decodeMap(n *node, f *field, into reflect.Value) {
 	}
 	item := *f
 	item.shape, item.member = f.shape.elem, true
-	if into.Type() == columnsType {
-		into.Set(reflect.ValueOf(l.decodeColumns(n, &item)))
-		return
-	}
 	out := reflect.MakeMap(into.Type())
 	for _, e := range n.entries {
 		if l.repeated(n, e, f.name) {
@@ -194,23 +188,6 @@ func (l *loader) decodeMap(n *node, f *field, into reflect.Value) {
 		out.SetMapIndex(reflect.ValueOf(e.key.text), v)
 	}
 	into.Set(out)
-}
-
-// decodeColumns reads a map of expressions whose order counts. Those that have a fault are left out.
-func (l *loader) decodeColumns(n *node, item *field) (columns rules.Columns) {
-	title := item.name
-	for _, e := range n.entries {
-		if l.repeated(n, e, title) {
-			continue
-		}
-		item.name = title + "." + e.key.text
-		c := rules.Column{Name: e.key.text}
-		l.decodeScalar(e.value, item, reflect.ValueOf(&c.Expr).Elem())
-		if c.Expr != nil {
-			columns = append(columns, c)
-		}
-	}
-	return columns
 }
 
 // decodeNamed reads a map of sections into a list, in the order of the file. A scalar in place of a section is its required key.

@@ -123,7 +123,6 @@ var (
 	exprType      = reflect.TypeFor[*rules.Expr]()
 	templateMap   = reflect.TypeFor[map[string]rules.Template]()
 	exprMap       = reflect.TypeFor[map[string]*rules.Expr]()
-	columnsType   = reflect.TypeFor[rules.Columns]()
 	textsType     = reflect.TypeFor[[]string]()
 	textMapType   = reflect.TypeFor[map[string]string]()
 	rawType       = reflect.TypeFor[*node]()
@@ -221,7 +220,7 @@ func valueShape(v reflect.Value, size bool) *shape {
 		return &shape{kind: exprKind}
 	case templateMap:
 		return &shape{kind: templateMapKind, elem: &shape{kind: templateKind}}
-	case exprMap, columnsType:
+	case exprMap:
 		return &shape{kind: exprMapKind, elem: &shape{kind: exprKind}}
 	case textsType:
 		return &shape{kind: textsKind, elem: &shape{kind: textKind}}

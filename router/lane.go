@@ -96,6 +96,30 @@ func (l *lane) peek(ctx context.Context) (*shaped, error) {
 	return l.fresh[0].shaped, nil
 }
 
+// aheadMost is how many bytes of new events are at hand before they are wanted.
+const aheadMost = 4 << 20
+
+// readAhead reads on until there are events for a batch at hand, or no more.
+func (l *lane) readAhead(ctx context.Context) error {
+	size, counted := int64(0), 0
+	for ; ; counted++ {
+		if counted == len(l.fresh) {
+			if !l.more || counted >= l.plan.Batch.Count {
+				return nil
+			}
+			if err := l.fill(ctx); err != nil {
+				return err
+			}
+			if counted == len(l.fresh) {
+				return nil
+			}
+		}
+		if size += l.fresh[counted].weight(); size >= aheadMost {
+			return nil
+		}
+	}
+}
+
 // fill reads on. The rows of the runner are asked for in the same breath as the records: a redrive between the two would make
 // an event look as if no dead letter had it, and it would come twice.
 func (l *lane) fill(ctx context.Context) error {
@@ -144,7 +168,7 @@ func (l *lane) shapeAll(records []event.Record, theirs []event.Offset) {
 	if l.shared {
 		known = l.topic.ring.get(records)
 	}
-	l.fresh = make([]incoming, len(records))
+	l.fresh = slices.Grow(l.fresh, len(records))
 	var lagging []shaped
 	var subject rules.Subject
 	for i := range records {
@@ -159,7 +183,7 @@ func (l *lane) shapeAll(records []event.Record, theirs []event.Offset) {
 		if l.rows && (in.fate == failed || slices.Contains(theirs, in.offset)) {
 			in.disputed = &records[i]
 		}
-		l.fresh[i] = in
+		l.fresh = append(l.fresh, in)
 	}
 }
 

@@ -265,7 +265,10 @@ func (s *serial) deliver(work context.Context, now time.Time) error {
 	s.counts.inFlight.Store(int64(len(batch)))
 	s.stale = true // until what it answers is committed
 	s.rest.call()
-	settling := s.attempt(work, batch)
+	answer := make(chan event.Settling, 1)
+	go func() { answer <- s.attempt(work, batch) }()
+	ahead := s.readAhead(work)
+	settling := <-answer
 	s.rest.called()
 	ended := s.clock.Now().UTC()
 	s.counts.nanos.Add(int64(ended.Sub(now)))
@@ -280,6 +283,16 @@ func (s *serial) deliver(work context.Context, now time.Time) error {
 		}
 	}
 	s.apply(e, ended)
+	return ahead
+}
+
+// readAhead reads what the next call may get, while the sink is at the one before.
+func (s *serial) readAhead(work context.Context) error {
+	for _, l := range s.lanes {
+		if err := l.readAhead(work); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

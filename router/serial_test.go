@@ -236,6 +236,30 @@ func TestSerialSinkGoesOnWhereItWas(t *testing.T) {
 	})
 }
 
+// While a serial sink works the events of its next call are read, and no more than these.
+func TestSerialSinkIsReadAhead(t *testing.T) {
+	play(t, func(s *scene) {
+		f := &file{}
+		release := make(chan struct{})
+		f.verify = func(event.Delivery) error { <-release; return nil }
+		k := s.file(f)
+		k.Batch.Count, k.Timeout = 300, 0
+		s.start(nil)
+		s.emit(2000)
+		s.log.mu.Lock()
+		read := s.log.subs["p/file"].read
+		s.log.mu.Unlock()
+		if read < 600 || read > 600+readBatch {
+			t.Errorf("%d events were read while the sink was at the first 300", read)
+		}
+		close(release)
+		s.pass(time.Second)
+		f.holds(t, lines(1, 2000))
+		s.settledAll()
+		s.end()
+	})
+}
+
 func TestSerialSinkIsAbandonedAtTheEnd(t *testing.T) {
 	play(t, func(s *scene) {
 		k := s.sink("slow", newFakeSink(func(ctx context.Context, _ event.Delivery) error {

@@ -22,6 +22,7 @@ type Input struct {
 
 	found *record // what stands for the event's data; nil where the data stands for itself
 	known *record // the members of the data, if they are known already
+	look  *Look   // fetches from the data for several expressions at once; nil: each for itself
 }
 
 // members are what is known of the members of the data before anybody looks for them; nil is nothing.

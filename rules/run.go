@@ -290,7 +290,7 @@ func (r *run) open(which root) {
 		d.text = alias(b)
 		return
 	}
-	if err := d.scan.scan(b, r.x.trees[which].want); err != nil {
+	if err := r.fetch(which, b); err != nil {
 		if format == formatJSONOrText {
 			d.text = alias(b)
 			return
@@ -299,6 +299,17 @@ func (r *run) open(which root) {
 		return
 	}
 	d.json, d.bytes = true, b
+}
+
+// fetch fills the spans of a document, which is JSON if there is no error.
+func (r *run) fetch(which root, b []byte) error {
+	scan := &r.docs[which].scan
+	if which == rootData && r.in.look != nil {
+		if done, err := r.in.look.fetch(r.x, b, scan.spans); done {
+			return err
+		}
+	}
+	return scan.scan(b, r.x.trees[which].want)
 }
 
 func sizeWord(b []byte) string {

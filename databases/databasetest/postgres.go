@@ -36,6 +36,7 @@ type Server struct {
 	ended    chan struct{} // closed when process has ended
 	mu       sync.Mutex    // guards named
 	named    int
+	settings []string // further ones, name=value
 }
 
 // find returns the folder of the newest server that is installed.
@@ -62,13 +63,13 @@ func version(path string) int {
 	return n
 }
 
-// Start makes a server and starts it. Stop it. Its error is ErrMissing if none is installed.
-func Start() (*Server, error) {
+// Start makes a server with settings (name=value) and starts it. Stop it. Its error is ErrMissing if none is installed.
+func Start(settings ...string) (*Server, error) {
 	bin, err := find()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin}
+	s := &Server{bin: bin, settings: settings}
 	if s.dir, err = os.MkdirTemp("", "millrace-postgres-"); err != nil {
 		return nil, err
 	}
@@ -143,8 +144,12 @@ func (s *Server) Run() error {
 		return err
 	}
 	defer log.Close()
-	c := s.command("postgres", "-D", s.data(), "-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1",
-		"-c", "unix_socket_directories=", "-c", "fsync=on", "-c", "max_connections=40")
+	args := []string{"-D", s.data(), "-p", strconv.Itoa(s.port)}
+	usual := []string{"listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=on", "max_connections=40"}
+	for _, setting := range append(usual, s.settings...) {
+		args = append(args, "-c", setting)
+	}
+	c := s.command("postgres", args...)
 	c.Stdout, c.Stderr = log, log
 	if err := c.Start(); err != nil {
 		return err
@@ -213,6 +218,15 @@ func (s *Server) Database() (string, error) {
 // Kill ends the server as a crash does: nothing is written any more, and the next start recovers.
 func (s *Server) Kill() { s.signal(syscall.SIGQUIT) }
 
+// Standby ends the server in order and starts it as a standby without a primary: everything can be read, nothing written.
+func (s *Server) Standby() error {
+	s.signal(syscall.SIGINT)
+	if err := os.WriteFile(filepath.Join(s.data(), "standby.signal"), nil, 0o644); err != nil {
+		return err
+	}
+	return s.Run()
+}
+
 func (s *Server) signal(sig syscall.Signal) {
 	if s.process == nil {
 		return
@@ -263,10 +277,10 @@ func Shared(t testing.TB) *Server {
 	return shared
 }
 
-// Own is a server that one test has for itself, because it kills it.
-func Own(t testing.TB) *Server {
+// Own is a server that one test has for itself, because it kills it or wants settings.
+func Own(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s, err := Start()
+	s, err := Start(settings...)
 	check(t, err)
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {

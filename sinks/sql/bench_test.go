@@ -49,6 +49,7 @@ func BenchmarkDeliver(b *testing.B) {
 
 type nowhere struct{}
 
-func (nowhere) begin()                             {}
-func (nowhere) write(context.Context, []row) error { return nil }
-func (nowhere) close()                             {}
+func (nowhere) begin()                                      {}
+func (nowhere) direct(context.Context, *rows) (bool, error) { return false, nil }
+func (nowhere) write(context.Context, []row) error          { return nil }
+func (nowhere) close()                                      {}

@@ -46,7 +46,9 @@ type settings struct {
 	table    databases.Table
 	columns  []Column
 	names    []string
-	key      []int // indexes of columns
+	key      []int  // indexes of columns
+	inKey    []bool // by index of a column: it must not be null
+	together *rules.Together
 	conflict string
 	create   bool
 }
@@ -68,6 +70,7 @@ func (c Config) check() (*settings, error) {
 	if n := len(c.Columns); n == 0 || n > databases.ColumnsMost {
 		fault("columns", fmt.Errorf("there are %d columns: a table has from 1 to %d", n, databases.ColumnsMost))
 	}
+	s.inKey = make([]bool, len(c.Columns))
 	for _, column := range c.Columns {
 		s.names = append(s.names, column.Name)
 		fault("columns."+column.Name, databases.CheckName(column.Name))
@@ -79,6 +82,16 @@ func (c Config) check() (*settings, error) {
 	if c.OnConflict != onError || c.Create {
 		fault("key", s.findKey(c.Key))
 	}
+	if c.OnConflict != onError {
+		for _, i := range s.key {
+			s.inKey[i] = true
+		}
+	}
+	values := make([]*rules.Expr, len(s.columns))
+	for i, column := range s.columns {
+		values[i] = column.Value
+	}
+	s.together = rules.NewTogether(values...)
 	return s, errors.Join(faults...)
 }
 

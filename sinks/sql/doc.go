@@ -23,7 +23,7 @@
 // new events take. Whatever stands against it, the batch goes by the second way: COPY into a temporary table, and INSERT … ON
 // CONFLICT from there. The first batch of each connection goes that way too, because the statement shows that the unique index
 // exists; what was in flight when the connection before ended is in it. After a batch that met a key the next ones take the
-// second way, up to 64 of them.
+// second way, up to 64 of them. Rows are made while COPY runs, so that Millrace and the server work at the same time.
 //
 // The temporary table has the columns' types as they were when it was made. A row that it refuses is therefore tried again with
 // one that was made anew, before anything is said about the event.
@@ -32,5 +32,11 @@
 //
 // A transaction that a row breaks says nothing about the others: its halves are written by themselves, until single rows answer
 // for themselves. Such a row is Permanent; what is no fault of a row is Unavailable, for all that were not written
-// (databases.Verdict).
+// (databases.Verdict). What fails before any row is written, such as making the table, is never the fault of one.
+//
+// A row that ends the connection, or takes longer than a delivery may, looks like an outage. It is found (doubt) and then counts,
+// so that it ends in the dead letters: but only when others were written since it failed last. A row that waits alone is tried
+// without end, as in an outage, and keeps nobody waiting. What was found is kept in memory; after a restart it is found again.
+//
+// An event that failed and comes again is written when it comes: later than others with its key that were behind it.
 package sql

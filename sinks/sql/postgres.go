@@ -3,7 +3,10 @@ package sql
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"sync"
 
 	"github.com/millrace-run/millrace/databases"
 )
@@ -21,15 +24,10 @@ type postgres struct {
 	refused bool // the table takes no COPY
 	careful int  // for so many deliveries COPY is not tried
 	pause   int  // what careful was set to last
-
-	text []byte // of the last COPY, kept for the next one
 }
 
 // carefulMost is for how many deliveries COPY is not tried after one that failed.
 const carefulMost = 64
-
-// textMost is how much memory is kept from one COPY to the next.
-const textMost = 8 << 20
 
 func newPostgres(s *settings) *postgres {
 	columns := databases.QuoteAll(s.names)
@@ -57,25 +55,42 @@ func (p *postgres) close() {
 	p.staged, p.proved, p.refused = false, false, false
 }
 
+// direct is COPY into the table itself, of rows that are made while the server takes in those before them.
+func (p *postgres) direct(ctx context.Context, rows *rows) (done bool, err error) {
+	if p.refused || p.careful > 0 || !p.proved && p.conflict != onError {
+		return false, nil
+	}
+	if err := p.connect(ctx); err != nil {
+		return false, err
+	}
+	at, values := -1, make([]any, len(p.columns))
+	err = p.copy(ctx, p.copyTable, func() []any {
+		for at++; at < len(rows.batch); at++ {
+			if rows.make(at, values) {
+				return values
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		p.pause /= 2
+		return true, nil
+	}
+	if p.conn.Broken() || ctx.Err() != nil {
+		return false, err
+	}
+	p.refused = databases.IsRefused(err)
+	p.pause = min(2*p.pause+1, carefulMost)
+	p.careful = p.pause + 1
+	return false, nil
+}
+
+// write is the way of rows of which one may be there.
 func (p *postgres) write(ctx context.Context, rows []row) error {
 	if err := p.connect(ctx); err != nil {
 		return err
 	}
-	rows = p.last(rows)
-	if (p.proved || p.conflict == onError) && !p.refused && p.careful == 0 {
-		err := p.copy(ctx, p.copyTable, rows)
-		if err == nil {
-			p.pause /= 2
-			return nil
-		}
-		if p.conn.Broken() || ctx.Err() != nil {
-			return err
-		}
-		p.refused = databases.IsRefused(err)
-		p.pause = min(2*p.pause+1, carefulMost)
-		p.careful = p.pause + 1
-	}
-	return p.upsert(ctx, rows)
+	return p.upsert(ctx, p.last(rows))
 }
 
 func (p *postgres) connect(ctx context.Context) (err error) {
@@ -85,12 +100,10 @@ func (p *postgres) connect(ctx context.Context) (err error) {
 	p.close()
 	if p.conn, err = p.address.Postgres(ctx); err != nil {
 		p.conn = nil
-		return err
+	} else if p.create {
+		err = p.conn.Script(ctx, p.createStatement())
 	}
-	if p.create {
-		return p.conn.Script(ctx, p.createStatement())
-	}
-	return nil
+	return databases.Setup(err)
 }
 
 // upsert goes by way of the temporary table.
@@ -116,7 +129,7 @@ func (p *postgres) stage(ctx context.Context, anew bool) error {
 	}
 	p.staged = false
 	if err := p.conn.Script(ctx, p.dropStage+"; "+p.makeStage); err != nil {
-		return err
+		return databases.Setup(err)
 	}
 	p.staged, p.fresh = true, true
 	return nil
@@ -126,7 +139,13 @@ func (p *postgres) stage(ctx context.Context, anew bool) error {
 func (p *postgres) transaction(ctx context.Context, rows []row) error {
 	err := p.conn.Script(ctx, "BEGIN")
 	if err == nil {
-		err = p.copy(ctx, p.copyStage, rows)
+		at := -1
+		err = p.copy(ctx, p.copyStage, func() []any {
+			if at++; at < len(rows) {
+				return rows[at].values
+			}
+			return nil
+		})
 	}
 	if err == nil {
 		err = p.conn.Commit(ctx, p.insert)
@@ -141,23 +160,70 @@ func (p *postgres) transaction(ctx context.Context, rows []row) error {
 	return err
 }
 
-// copy writes rows in the text format of COPY.
-func (p *postgres) copy(ctx context.Context, statement string, rows []row) error {
-	text := p.text[:0]
-	for _, r := range rows {
-		for i, v := range r.values {
-			if i > 0 {
-				text = append(text, '\t')
-			}
-			text = appendCopy(text, v)
+// copy writes the rows that next makes until it returns nil. Next is called by another goroutine, but not after copy has returned.
+func (p *postgres) copy(ctx context.Context, statement string, next func() []any) error {
+	text := &copyText{next: next}
+	defer text.stop()
+	return p.conn.Copy(ctx, statement, text)
+}
+
+// copyText is rows in the text format of COPY, each made when it is read. The client of the database reads in a goroutine of its
+// own, which may still be at it when the COPY has failed.
+type copyText struct {
+	mu      sync.Mutex // guards what follows
+	next    func() []any
+	text    []byte // made and not read
+	stopped bool
+	fault   any // what next panicked with
+}
+
+var errStopped = errors.New("no more rows")
+
+// Read makes as many rows as there is room for. A panic of next is kept for stop: here nobody would catch it.
+func (c *copyText) Read(p []byte) (n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer func() {
+		if fault := recover(); fault != nil {
+			n, err, c.fault, c.stopped = 0, errStopped, fault, true
 		}
-		text = append(text, '\n')
+	}()
+	if c.stopped {
+		return 0, errStopped
 	}
-	err := p.conn.Copy(ctx, statement, text)
-	if p.text = text; p.conn.Broken() || cap(text) > textMost {
-		p.text = nil // of a connection that broke, the driver may still be reading it
+	for len(c.text) < len(p) && c.next != nil {
+		if values := c.next(); values != nil {
+			c.text = appendRow(c.text, values)
+		} else {
+			c.next = nil
+		}
 	}
-	return err
+	if len(c.text) == 0 {
+		return 0, io.EOF
+	}
+	n = copy(p, c.text)
+	c.text = append(c.text[:0], c.text[n:]...)
+	return n, nil
+}
+
+// stop ends reading, and panics if next did.
+func (c *copyText) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	if c.fault != nil {
+		panic(c.fault)
+	}
+}
+
+func appendRow(text []byte, values []any) []byte {
+	for i, v := range values {
+		if i > 0 {
+			text = append(text, '\t')
+		}
+		text = appendCopy(text, v)
+	}
+	return append(text, '\n')
 }
 
 // appendCopy writes a value with what has a meaning in COPY escaped; NULL is \N.

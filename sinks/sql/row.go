@@ -20,42 +20,52 @@ import (
 type row struct {
 	at     int // its place in the batch
 	values []any
-	key    string // the same for rows with the same key
 }
 
-// row makes the row of an event. Its error is a fault of the event.
-func (s *settings) row(at int, e *event.Event) (row, error) {
-	r := row{at: at, values: make([]any, len(s.columns))}
-	in := &rules.Input{Event: e}
-	for i := range s.columns {
-		c := &s.columns[i]
+// rows are the events of one delivery as rows, made one after the other.
+type rows struct {
+	*settings
+	batch    []event.Delivery
+	verdicts []error // of the batch; an event that cannot be a row is Permanent
+	look     *rules.Look
+}
+
+// all are all rows of the batch.
+func (r *rows) all() []row {
+	made := make([]row, 0, len(r.batch))
+	for at := range r.batch {
+		if values := make([]any, len(r.columns)); r.make(at, values) {
+			made = append(made, row{at, values})
+		}
+	}
+	return made
+}
+
+// make fills in the values of an event. False says that it cannot be a row, and is told so.
+func (r *rows) make(at int, values []any) bool {
+	e := r.batch[at].Event
+	in := r.look.At(e)
+	for i := range r.columns {
+		c := &r.columns[i]
 		v, err := c.of(e, in)
 		if err == nil {
-			r.values[i], err = s.value(c, v)
+			v, err = r.value(c, v)
+		}
+		if err == nil && v == nil && r.inKey[i] {
+			err = errNullKey
 		}
 		if err != nil {
-			return row{}, fmt.Errorf("column %q: %w", c.Name, err)
+			r.verdicts[at] = event.Permanent(fmt.Errorf("column %q: %w", c.Name, err))
+			return false
 		}
+		values[i] = v
 	}
-	if s.conflict == onError {
-		return r, nil
-	}
-	var key []byte
-	for _, i := range s.key {
-		text, ok := databases.AppendText(nil, r.values[i])
-		if !ok {
-			return row{}, fmt.Errorf("column %q: it is part of key and must not be null", s.names[i])
-		}
-		key = append(strconv.AppendInt(key, int64(len(text)), 10), ' ')
-		key = append(key, text...)
-	}
-	r.key = string(key)
-	return r, nil
+	return true
 }
 
 // of is the value of a column. The data as a whole is written as it came, without being taken apart.
 func (c *Column) of(e *event.Event, in *rules.Input) (any, error) {
-	if e.IsJSON() && c.Value.String() == "data" && codec.HasJSON(e) {
+	if c.Value.String() == "data" && e.IsJSON() && codec.HasJSON(e) {
 		if text := bytes.TrimSpace(e.Data); text[0] == '{' || text[0] == '[' {
 			return json.RawMessage(text), nil
 		}
@@ -65,6 +75,8 @@ func (c *Column) of(e *event.Event, in *rules.Input) (any, error) {
 }
 
 var (
+	errNullKey = errors.New("it is part of key and must not be null")
+
 	errNUL  = errors.New("the text has a NUL character, which PostgreSQL cannot store")
 	errUTF8 = errors.New("the text is not UTF-8; declare the column as bytea or blob to write bytes")
 )
@@ -123,9 +135,11 @@ func (s *settings) last(rows []row) []row {
 		return rows
 	}
 	at := make(map[string]int, len(rows))
+	of := make([]string, len(rows))
 	for i, r := range rows {
-		if _, ok := at[r.key]; !ok || s.conflict == onUpdate {
-			at[r.key] = i
+		of[i] = s.keyOf(r)
+		if _, ok := at[of[i]]; !ok || s.conflict == onUpdate {
+			at[of[i]] = i
 		}
 	}
 	if len(at) == len(rows) {
@@ -133,9 +147,20 @@ func (s *settings) last(rows []row) []row {
 	}
 	some := make([]row, 0, len(at))
 	for i, r := range rows {
-		if at[r.key] == i {
+		if at[of[i]] == i {
 			some = append(some, r)
 		}
 	}
 	return some
+}
+
+// keyOf is the same text for rows with the same key.
+func (s *settings) keyOf(r row) string {
+	var key []byte
+	for _, i := range s.key {
+		text, _ := databases.AppendText(nil, r.values[i]) // it is not null
+		key = append(strconv.AppendInt(key, int64(len(text)), 10), ' ')
+		key = append(key, text...)
+	}
+	return string(key)
 }

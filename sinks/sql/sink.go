@@ -2,6 +2,8 @@ package sql
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/millrace-run/millrace/databases"
 	"github.com/millrace-run/millrace/event"
@@ -19,12 +21,15 @@ func Catch(take func(ctx context.Context, table string, columns []string, values
 type Sink struct {
 	*settings
 	writer writer
+	doubt  doubt
 }
 
 // writer writes rows in one transaction.
 type writer interface {
-	// begin is called before the first write of each delivery.
+	// begin is called first in each delivery.
 	begin()
+	// direct writes all rows if it can be done without knowing them. An error means that no other way is to be tried.
+	direct(ctx context.Context, rows *rows) (done bool, err error)
 	// write returns nil when the transaction is committed. Any error means that nothing was written, or that it is not known.
 	write(ctx context.Context, rows []row) error
 	close()
@@ -36,7 +41,7 @@ func New(c Config, options ...Option) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{settings: checked}
+	s := &Sink{settings: checked, doubt: doubt{suspects: map[identity]bool{}}}
 	if checked.address.Engine() == databases.SQLite {
 		s.writer = newSQLite(checked)
 	} else {
@@ -50,19 +55,21 @@ func New(c Config, options ...Option) (*Sink, error) {
 
 // Deliver writes the events in one transaction, and answers a verdict for each. What was not written when ctx ends is Unavailable.
 func (s *Sink) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
-	d := &delivery{Sink: s, verdicts: make([]error, len(batch))}
-	rows := make([]row, 0, len(batch))
-	for i := range batch {
-		r, err := s.row(i, batch[i].Event)
-		if err != nil {
-			d.verdicts[i] = event.Permanent(err)
-			continue
-		}
-		rows = append(rows, r)
+	made := &rows{settings: s.settings, batch: batch, verdicts: make([]error, len(batch)), look: s.together.Look()}
+	d := &delivery{Sink: s, batch: batch, verdicts: made.verdicts}
+	s.writer.begin()
+	var done bool
+	var err error
+	if !s.doubt.any(batch) {
+		done, err = s.writer.direct(ctx, made)
 	}
-	if len(rows) > 0 {
-		s.writer.begin()
-		d.write(ctx, rows)
+	if err != nil {
+		d.failed(ctx, made.all(), err)
+	} else if !done {
+		d.writeAll(ctx, made.all())
+	}
+	if d.down == nil {
+		s.doubt.ease()
 	}
 	return event.Settling{Verdicts: d.verdicts}
 }
@@ -76,8 +83,22 @@ func (s *Sink) Close() error {
 // delivery is one call of Deliver.
 type delivery struct {
 	*Sink
+	batch    []event.Delivery
 	verdicts []error
 	down     error // the database is unavailable: nothing more is written
+}
+
+// writeAll writes rows in the order of the log, but those under suspicion behind all others, each by itself.
+func (d *delivery) writeAll(ctx context.Context, all []row) {
+	suspects, plain := d.doubt.split(d.batch, all)
+	for len(plain) > 0 {
+		n := d.doubt.bound(len(plain))
+		d.write(ctx, plain[:n])
+		plain = plain[n:]
+	}
+	for i := range suspects {
+		d.write(ctx, suspects[i:i+1])
+	}
 }
 
 // write writes some of the rows. A failure of several that may be the fault of one says nothing about the others: each half is
@@ -90,17 +111,28 @@ func (d *delivery) write(ctx context.Context, some []row) {
 	err := d.writer.write(ctx, some)
 	switch {
 	case err == nil:
-		return
+		d.doubt.accepted(d.batch, some)
 	case databases.OfRow(err) && len(some) > 1:
 		d.write(ctx, some[:len(some)/2])
 		d.write(ctx, some[len(some)/2:])
+	default:
+		d.failed(ctx, some, err)
+	}
+}
+
+// failed gives rows the verdict that a failure means for each of them.
+func (d *delivery) failed(ctx context.Context, some []row, err error) {
+	verdict := databases.Verdict(err)
+	if event.VerdictOf(verdict).Class != event.UnavailableClass {
+		d.all(some, verdict)
 		return
 	}
-	verdict := databases.Verdict(err)
-	if event.VerdictOf(verdict).Class == event.UnavailableClass {
-		d.down = verdict
-		d.writer.close()
+	d.writer.close()
+	if !databases.IsSetup(err) && !errors.Is(ctx.Err(), context.Canceled) && d.doubt.blames(d.batch, some) {
+		d.all(some, &event.Failure{Class: event.Counted, Err: fmt.Errorf("the database fails at this row and takes others: %w", verdict)})
+		return
 	}
+	d.down = verdict
 	d.all(some, verdict)
 }
 
@@ -116,8 +148,9 @@ type caught struct {
 	take func(ctx context.Context, table string, columns []string, values []any) error
 }
 
-func (c *caught) begin() {}
-func (c *caught) close() {}
+func (c *caught) begin()                                      {}
+func (c *caught) close()                                      {}
+func (c *caught) direct(context.Context, *rows) (bool, error) { return false, nil }
 
 func (c *caught) write(ctx context.Context, rows []row) error {
 	for _, r := range rows {

@@ -219,6 +219,15 @@ func TestDiesAtCommit(t *testing.T) {
 	if n := look.Value("SELECT count(*) FROM orders"); n != "400" {
 		t.Errorf("%s rows, want 400", n)
 	}
+	for range 4 {
+		accept(t, s, orders(0, 1)...) // until nothing is in doubt
+	}
+	accept(t, s, orders(400, 401)...)
+	s.writer.(*postgres).careful = 0
+	proxy.Cut("COPY \"orders\"")
+	if got := deliver(t, s, order("bad", `{"total":`)); got[0] != "permanent" {
+		t.Errorf("where no event can be a row: %v", got)
+	}
 }
 
 // What is no fault of an event makes it wait.
@@ -421,4 +430,124 @@ func TestTexts(t *testing.T) {
 			}
 		}
 	})
+}
+
+// untilSleep is a context whose time is over as soon as a statement of the database sleeps.
+func untilSleep(t *testing.T, url string) (ctx context.Context, end func()) {
+	look := databasetest.Open(t, url)
+	sleeps := func() bool {
+		return look.Value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()") != "0"
+	}
+	for sleeps() { // one of the time before
+	}
+	inner, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for inner.Err() == nil && !sleeps() {
+		}
+		cancel()
+	}()
+	return expiring{inner}, func() { cancel(); <-done }
+}
+
+// expiring ends as a context does whose time is over.
+type expiring struct{ context.Context }
+
+func (e expiring) Err() error {
+	if e.Context.Err() != nil {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// A row that the server does not survive, or that takes too long, does not keep others waiting, and its attempts count. Nothing of
+// that happens where the database fails at every row.
+func TestRowThatBreaksTheConnection(t *testing.T) {
+	for name, action := range map[string]string{
+		"breaks": "PERFORM pg_terminate_backend(pg_backend_pid())", "hangs": "PERFORM pg_sleep(60)",
+		"names no table": "EXECUTE 'SELECT * FROM orders_of_' || NEW.id::text",
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := databasetest.Postgres(t)
+			s := newSink(t, orderConfig(t, url))
+			accept(t, s, orders(0, 1)...)
+			look := databasetest.Open(t, url)
+			trigger := "CREATE OR REPLACE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF %s THEN " +
+				strings.ReplaceAll(action, "'", "''") + "; END IF; RETURN NEW; END'"
+			look.Exec(fmt.Sprintf(trigger, "NEW.total = 70"),
+				"CREATE TRIGGER t BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION f()")
+			pending, counted := orders(1, 101), 0
+			try := func() {
+				ctx, end := untilSleep(t, url)
+				defer end()
+				var kept []event.Delivery
+				for i, err := range s.Deliver(ctx, pending).Verdicts {
+					switch word(err) {
+					case "unavailable":
+						kept = append(kept, pending[i])
+					case "counted":
+						counted++
+						kept = append(kept, pending[i])
+					case "permanent":
+						t.Fatal(err)
+					}
+				}
+				pending = kept
+			}
+			for i := 0; counted == 0; i++ {
+				if i > 30 {
+					t.Fatalf("%d events still wait", len(pending))
+				}
+				try()
+			}
+			if n := look.Value("SELECT count(*) FROM orders"); n != "100" || len(pending) != 1 || pending[0].Event.ID != "o-70" {
+				t.Errorf("%s rows, %d events are left", n, len(pending))
+			}
+			pending = append(orders(200, 300), pending...)
+			try() // it is known by now
+			if counted != 2 || len(pending) != 1 {
+				t.Errorf("counted %d times, %d events are left", counted, len(pending))
+			}
+			look.Exec(fmt.Sprintf(trigger, "true"))
+			pending, counted = orders(300, 310), 0
+			for range 5 {
+				try()
+			}
+			if counted > 0 || len(pending) != 10 {
+				t.Errorf("where no row is taken %d were blamed, %d wait", counted, len(pending))
+			}
+			look.Exec("DROP TRIGGER t ON orders")
+			accept(t, s, append(orders(300, 310), orders(70, 71)...)...)
+			for i := range 4 {
+				accept(t, s, orders(310+i, 311+i)...)
+			}
+			if s.doubt.any(orders(0, 400)) {
+				t.Errorf("something is left of the doubt: %+v", s.doubt)
+			}
+		})
+	}
+}
+
+// A table that cannot be made is no fault of an event.
+func TestCreateFails(t *testing.T) {
+	c := orderConfig(t, databasetest.Postgres(t))
+	c.Columns[2].Type = "numeric(5000, 2)" // 22023, which of a row would be its fault
+	if got := deliver(t, newSink(t, c), orders(0, 2)...); got[0] != "unavailable" || got[1] != "unavailable" {
+		t.Error(got)
+	}
+}
+
+// What making a row panics with reaches the caller, whoever reads the text of COPY.
+func TestPanicWhileCopying(t *testing.T) {
+	s := newSink(t, orderConfig(t, databasetest.Postgres(t)))
+	accept(t, s, orders(0, 3)...)
+	p := s.writer.(*postgres)
+	defer func() {
+		if recover() == nil {
+			t.Error("it was lost")
+		}
+		accept(t, s, orders(3, 6)...)
+	}()
+	_ = p.copy(t.Context(), p.copyTable, func() []any { panic("a row") })
 }

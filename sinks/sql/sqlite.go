@@ -23,6 +23,8 @@ func newSQLite(s *settings) *sqlite {
 
 func (l *sqlite) begin() {}
 
+func (l *sqlite) direct(context.Context, *rows) (bool, error) { return false, nil }
+
 func (l *sqlite) close() {
 	if l.conn != nil {
 		l.conn.Close()
@@ -55,7 +57,7 @@ func (l *sqlite) write(ctx context.Context, rows []row) error {
 		return err
 	}
 	if err := l.connect(ctx); err != nil {
-		return err
+		return databases.Setup(err)
 	}
 	_, err := l.conn.Exec(ctx, "BEGIN IMMEDIATE")
 	if err != nil {

@@ -19,7 +19,7 @@ type Config struct {
 	Path     rules.Template `yaml:"path,required" doc:"The file; may hold {{ expressions }}. A closed file has .gz or .zst from here, an open one is plain and does not have it yet."`
 	Content  string         `yaml:"content,oneof=event|data|raw" doc:"event: a structured CloudEvent; data: the data, on one line; raw: the bytes of the data and nothing between them."`
 	Format   string         `yaml:"format,oneof=lines|ndjson|csv|json" doc:"By the suffix of the path unless set: .ndjson, .jsonl, .csv, .tsv, .json (one array a file); else lines, where data that is text stays as it is."`
-	Columns  rules.Columns  `yaml:"columns" doc:"Of csv: the columns in their order, each an expression. Without a value a cell is empty."`
+	Columns  []Column       `yaml:"columns" doc:"Of csv: the columns by name, in their order, each an expression. Without a value a cell is empty."`
 	Header   bool           `yaml:"header" doc:"Of csv: whether the first line of a file names the columns."`
 	Formulas string         `yaml:"formulas,oneof=defuse|keep" doc:"Of csv: defuse puts a ' before a cell that a spreadsheet would take for a formula: one that begins with = + - @, a tab or CR and is no number."`
 	Compress string         `yaml:"compress,oneof=gzip|zstd|none" doc:"How closed files are packed; by the suffix of the path (.gz, .zst) unless set. They get the suffix if the path has none."`
@@ -40,6 +40,12 @@ type Keep struct {
 	Files int           `yaml:"files,min=1" doc:"So many, the newest."`
 	Age   time.Duration `yaml:"age,min=1s" doc:"So long after they were closed."`
 	Size  int64         `yaml:"size,size,min=1KiB" doc:"So many bytes together, the newest."`
+}
+
+// Column is one column of csv.
+type Column struct {
+	Name  string      `yaml:"-"`
+	Value *rules.Expr `yaml:"value,required" doc:"What is written: of nil nothing, of an array or object its JSON."`
 }
 
 func (r Rotate) any() bool { return r != Rotate{} }

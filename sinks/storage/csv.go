@@ -11,10 +11,10 @@ import (
 
 // appendCells appends a line of csv. A column that fails is the event's fault.
 func (f *form) appendCells(dst []byte, ev *event.Event) ([]byte, error) {
-	in := rules.Input{Event: ev}
+	in := &rules.Input{Event: ev}
 	begin := len(dst)
 	for i, c := range f.columns {
-		text, number, err := c.Expr.Text(&in)
+		text, number, err := c.Value.Text(in)
 		if err != nil {
 			return dst[:begin], fmt.Errorf("columns.%s: %w", c.Name, err)
 		}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/event/codec"
-	"github.com/millrace-run/millrace/rules"
 )
 
 // The values of Format.
@@ -23,7 +22,7 @@ const (
 // form is how events stand in a file.
 type form struct {
 	format, content string
-	columns         rules.Columns
+	columns         []Column
 	comma           byte
 	header          []byte // the first line of each file of csv; nil if it has none
 	defuse          bool

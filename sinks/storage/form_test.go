@@ -13,14 +13,14 @@ import (
 )
 
 // columns are made of names and expressions in turn.
-func columns(t tb, pairs ...string) (all rules.Columns) {
+func columns(t tb, pairs ...string) (all []Column) {
 	t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
 		x, err := rules.Compile(pairs[i+1], rules.Options{})
 		if err != nil {
 			t.Fatalf("%s: %v", pairs[i+1], err)
 		}
-		all = append(all, rules.Column{Name: pairs[i], Expr: x})
+		all = append(all, Column{Name: pairs[i], Value: x})
 	}
 	return all
 }

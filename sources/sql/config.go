@@ -155,10 +155,10 @@ func (s *settings) findOutbox() (key string, err error) {
 	return "", nil
 }
 
-// condition leaves out rows that are marked; it begins with the word that joins it to others.
-func (s *settings) condition(join string) string {
+// unmarked leaves out rows that are marked.
+func (s *settings) unmarked() string {
 	if s.mark == "" {
 		return ""
 	}
-	return " " + join + " " + s.mark + " IS NULL"
+	return " AND " + s.mark + " IS NULL"
 }

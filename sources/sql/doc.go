@@ -10,8 +10,14 @@
 // whoever reads 8 and goes on from there never sees 7. So PostgreSQL is asked twice. First for the highest row there is (high).
 // Then for the transactions that hold a lock for writing on the table: whoever inserts has it from before the number was drawn
 // until its transaction ends. Rows up to high are read once none of these is left, by a statement that begins after that. Later
-// writers draw numbers above high. One that draws its number by itself long before it inserts (a block of ids kept by an
-// application) is not covered; an outbox table is, as it has no position.
+// writers draw numbers above high. Not covered is who draws long before it inserts: an application that keeps blocks of numbers, a
+// sequence with a CACHE of more than 1 under several sessions, and a time that is now(), the begin of the transaction
+// (clock_timestamp() in a trigger is drawn in time); an outbox table is covered, as it has no position.
+//
+// A transaction that wrote to the table and stays open, also a prepared one, holds reading up as long: its row may be any number
+// below high, and what is passed over is lost. After 30 s it is named in the log. One that only reads, or writes to other tables,
+// holds nothing up, except behind a query or a view, of which all tables of the database count. A standby shows no locks of its
+// primary's writers, so it is refused.
 //
 // SQLite has one writer at a time, so rows come in the order of their numbers.
 //
@@ -28,5 +34,7 @@
 // Rows of transactions that are not committed are not seen, and those of one that is rolled back never are. In PostgreSQL the
 // rows are locked (FOR UPDATE SKIP LOCKED) from reading to deleting, and that transaction spans one append, never a wait. So
 // several processes may share a table: each row goes to one of them. Where one ends between append and DELETE another may take
-// the same rows: at most one batch, with the same ids. A key that was deleted must not be used again for another row.
+// the same rows: at most one batch, with the same ids. A key that was deleted must not be used again for another row, which
+// would be deleted unread; a table of SQLite that does so (INTEGER PRIMARY KEY without AUTOINCREMENT) is refused. A row whose key
+// has a NULL has no identity and stays where it is.
 package sql

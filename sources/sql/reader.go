@@ -74,8 +74,12 @@ func (r *reader) connect(ctx context.Context) (err error) {
 	}
 	r.owed = len(r.state.Taken) > 0
 	conn, err := r.address.Connect(ctx)
-	if err == nil {
-		r.conn = conn
+	if err != nil {
+		return err
+	}
+	r.conn = conn
+	if err = r.suits(ctx); err != nil {
+		r.close()
 	}
 	return err
 }
@@ -150,9 +154,9 @@ func (r *reader) begin(ctx context.Context) error {
 
 // last is the key of the highest row behind the position, nil if there is none.
 func (r *reader) last(ctx context.Context) (last []any, err error) {
-	where := " WHERE " + r.notNull() + r.condition("AND")
+	where := " WHERE " + r.notNull() + r.unmarked()
 	if len(r.state.Position) > 0 {
-		where = " WHERE " + r.compare(">", 1) + r.condition("AND")
+		where = " WHERE " + r.compare(">", 1) + r.unmarked()
 	}
 	falling := make([]string, len(r.After))
 	for i, name := range r.After {
@@ -195,7 +199,7 @@ func (r *reader) between(high []any) string {
 	if n := len(r.state.Position); n > 0 {
 		where += r.compare(">", 1) + " AND "
 	}
-	return where + r.compare("<=", len(r.state.Position)+1) + r.condition("AND")
+	return where + r.compare("<=", len(r.state.Position)+1) + r.unmarked()
 }
 
 // read runs one query and makes events of its rows.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -170,7 +172,7 @@ func TestFailingLog(t *testing.T) {
 	}{{Outbox{}, "300"}, {Outbox{Word: "delete"}, "0"}, {Outbox{Mark: "sent"}, "0"}} {
 		engines(t, func(t *testing.T, url string) {
 			look := databasetest.Open(t, url)
-			look.Exec("CREATE TABLE orders (id integer PRIMARY KEY, sent timestamp)")
+			look.Exec("CREATE TABLE orders (id integer UNIQUE, sent timestamp)")
 			var want []string
 			values := make([]string, 300)
 			for i := range 300 {
@@ -482,5 +484,146 @@ func TestConfig(t *testing.T) {
 	one.Outbox.Word = "delete"
 	if s, err = New(one); err != nil || s.Forgets() == nil || len(s.Exclusive()) != 1 {
 		t.Errorf("%v", err)
+	}
+}
+
+// A row without a key has no identity. It stays where it is and keeps no other waiting.
+func TestKeyIsNull(t *testing.T) {
+	engines(t, func(t *testing.T, url string) {
+		look := databasetest.Open(t, url)
+		look.Exec("CREATE TABLE orders (id integer UNIQUE, n integer)", "INSERT INTO orders VALUES (NULL, 1), (1, 1), (NULL, 2), (2, 2)")
+		j := newJournal(t)
+		c := config(url)
+		c.Outbox.Word = "delete"
+		j.run(c)
+		j.until("1", "2")
+		j.eventually(func() string { return cmp.Diff("2", look.Value("SELECT count(*) FROM orders")) })
+	})
+}
+
+// SQLite gives the number of the last row again once it is deleted: such a row would be taken for the one before.
+func TestReusedKeys(t *testing.T) {
+	for schema, refused := range map[string]bool{
+		"id integer PRIMARY KEY": true, "id INTEGER PRIMARY KEY AUTOINCREMENT": false, "id text PRIMARY KEY": false,
+		"id integer, n integer, PRIMARY KEY (id, n)": false,
+	} {
+		url := "sqlite:" + filepath.Join(t.TempDir(), "shop.db")
+		look := databasetest.Open(t, url)
+		look.Exec("CREATE TABLE orders ("+schema+")", "INSERT INTO orders (id) VALUES (1)")
+		j := newJournal(t)
+		log := &logged{}
+		c := config(url)
+		c.Outbox.Word = "delete"
+		stop := j.run(c, Logger(slog.New(log)))
+		j.eventually(func() string {
+			return map[bool]string{false: schema}[len(j.ids()) == 1 != refused && log.says("AUTOINCREMENT") == refused]
+		})
+		stop()
+	}
+}
+
+// logged are the lines of a log.
+type logged struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logged) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logged) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *logged) WithGroup(string) slog.Handler            { return l }
+
+func (l *logged) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+	return nil
+}
+
+func (l *logged) says(words ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.lines, func(line string) bool {
+		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
+	})
+}
+
+// ahead is a clock that is past any patience at each look.
+type ahead struct {
+	event.SystemClock
+	from  time.Time
+	looks *atomic.Int64
+}
+
+func (a ahead) Now() time.Time { return a.from.Add(time.Duration(a.looks.Add(1)) * patience) }
+
+// Whoever holds reading up is named: a transaction of a session, and a prepared one, which has none. An unrelated one holds up
+// nothing.
+func TestWhoHoldsUp(t *testing.T) {
+	server := databasetest.Own(t, "max_prepared_transactions=2")
+	url, err := server.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	look, writer, other := databasetest.Open(t, url), databasetest.Open(t, url), databasetest.Open(t, url)
+	look.Exec("CREATE TABLE orders (id bigserial PRIMARY KEY)", "CREATE TABLE other (id bigserial)",
+		"CREATE TABLE middle () INHERITS (orders)", "CREATE TABLE leaf (UNIQUE (id)) INHERITS (middle)")
+	other.Exec("BEGIN", "INSERT INTO other DEFAULT VALUES")
+	j, log := newJournal(t), &logged{}
+	j.run(config(url), Logger(slog.New(log)), Clock(ahead{from: time.Now(), looks: &atomic.Int64{}}))
+	look.Exec("INSERT INTO orders DEFAULT VALUES")
+	j.until("1")
+	writer.Exec("BEGIN", "INSERT INTO leaf DEFAULT VALUES")
+	look.Exec("INSERT INTO orders DEFAULT VALUES")
+	j.eventually(func() string { return map[bool]string{false: "no word"}[log.says("do not end", "process")] })
+	writer.Exec("COMMIT")
+	j.until("1", "2", "3")
+	writer.Exec("BEGIN", "INSERT INTO orders DEFAULT VALUES", "PREPARE TRANSACTION 'p'")
+	look.Exec("INSERT INTO orders DEFAULT VALUES")
+	j.eventually(func() string {
+		return map[bool]string{false: "no word"}[log.says("do not end", "prepared transaction")]
+	})
+	if got := j.ids(); len(got) != 3 {
+		t.Errorf("%v were read", got)
+	}
+	writer.Exec("COMMIT PREPARED 'p'")
+	j.until("1", "2", "3", "4", "5")
+}
+
+// A standby does not show who is writing to the table.
+func TestStandby(t *testing.T) {
+	server := databasetest.Own(t)
+	url, err := server.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := databasetest.Open(t, url)
+	look.Exec("CREATE TABLE orders (id integer)", "INSERT INTO orders VALUES (1)")
+	if err := server.Standby(); err != nil {
+		t.Fatal(err)
+	}
+	j, log := newJournal(t), &logged{}
+	j.run(config(url), Logger(slog.New(log)))
+	j.eventually(func() string { return map[bool]string{false: "it is read"}[log.says("standby", "primary")] })
+	if got := j.ids(); len(got) > 0 {
+		t.Errorf("%v were read", got)
+	}
+}
+
+// Who holds the file for a moment is waited for, and nothing is said of it.
+func TestSQLiteBusy(t *testing.T) {
+	url := "sqlite:" + filepath.Join(t.TempDir(), "shop.db")
+	look := databasetest.Open(t, url)
+	look.Exec("CREATE TABLE orders (id integer)", "INSERT INTO orders VALUES (1)")
+	j, log := newJournal(t), &logged{}
+	j.run(config(url), Logger(slog.New(log)))
+	j.until("1")
+	look.Exec("BEGIN EXCLUSIVE", "INSERT INTO orders VALUES (2)")
+	<-time.After(300 * time.Millisecond) // more than SQLite itself waits
+	look.Exec("COMMIT")
+	j.until("1", "2")
+	if log.says("cannot be read") {
+		t.Error("it was told")
 	}
 }

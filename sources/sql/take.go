@@ -62,7 +62,7 @@ func (r *reader) taken(got rows, err error) (full bool, _ error) {
 
 // emitted reads rows and commits them here, with their keys.
 func (r *reader) emitted(ctx context.Context, locking string) (rows, error) {
-	got, err := r.read(ctx, r.conn, r.condition("WHERE"), nil, locking)
+	got, err := r.read(ctx, r.conn, " WHERE "+r.notNull()+r.unmarked(), nil, locking)
 	if err != nil || len(got.events) == 0 {
 		return got, err
 	}
@@ -74,7 +74,7 @@ func (r *reader) emitted(ctx context.Context, locking string) (rows, error) {
 	return got, nil
 }
 
-// transaction does something in a transaction of the database.
+// transaction does something in a transaction of the database. When it fails nothing is open.
 func (r *reader) transaction(ctx context.Context, do func() error) error {
 	begin := "BEGIN"
 	if r.address.Engine() == databases.SQLite {
@@ -90,9 +90,13 @@ func (r *reader) transaction(ctx context.Context, do func() error) error {
 	if err == nil {
 		return nil
 	}
-	if _, back := r.conn.Exec(context.WithoutCancel(ctx), "ROLLBACK"); back != nil {
-		r.close()
+	if ctx.Err() == nil {
+		_, back := r.conn.Exec(ctx, "ROLLBACK")
+		if back == nil {
+			return err
+		}
 	}
+	r.close() // which rolls back too, and waits for nobody
 	return err
 }
 
@@ -128,5 +132,5 @@ func (r *reader) removal(places []string) string {
 	if r.mark == "" {
 		return fmt.Sprintf("DELETE FROM %s WHERE %s", r.table, which)
 	}
-	return fmt.Sprintf("UPDATE %s SET %s = CURRENT_TIMESTAMP WHERE %s%s", r.table, r.mark, which, r.condition("AND"))
+	return fmt.Sprintf("UPDATE %s SET %s = CURRENT_TIMESTAMP WHERE %s%s", r.table, r.mark, which, r.unmarked())
 }

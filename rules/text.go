@@ -2,15 +2,6 @@ package rules
 
 import "github.com/expr-lang/expr/file"
 
-// Columns are named expressions in the order in which they were written.
-type Columns []Column
-
-// Column is one of them.
-type Column struct {
-	Name string
-	Expr *Expr
-}
-
 // Text evaluates to text: strings as they are, numbers as in the data, times as RFC 3339, arrays and objects as compact JSON, and
 // nothing for nil. number says that the value is a number. Its error is an *Error.
 func (x *Expr) Text(in *Input) (text string, number bool, err error) {
