@@ -20,9 +20,11 @@ check: tools ## what a change must pass before it is committed, tests apart: for
 stress: tools ## Watermill's suite for Pub/Subs ten times at once, with the race detector
 	go test -race -tags stress -run=Stress -count=1 -timeout=20m ./outbox/pubsub
 
-torture: tools ## the long torture, then random programs of file actions against the tail until interrupted; a failure prints how to repeat it
+torture: tools ## the long torture, 10,000 random programs of deliveries, then such of file actions against the tail until interrupted; a failure prints how to repeat it
 	MILLRACE_TORTURE=long go test -count=1 -timeout=60m ./torture
 	MILLRACE_TORTURE=long go test -count=1 -run=TestUrgent -v ./router
+	seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') && echo "programs of deliveries, seed $$seed" && \
+	  go test ./router -run='^TestPrograms$$' -count=1 -timeout=60m -rapid.checks=10000 -rapid.seed=$$seed
 	@while seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ') && echo "file actions, seed $$seed" && \
 	  go test ./sources/tail -run='^TestPrograms$$' -count=1 -timeout=0 -rapid.checks=2000 -rapid.seed=$$seed; do :; done; exit 1
 

@@ -138,6 +138,10 @@ var examplesShow = map[string]shown{
 			{Pipeline: "parcels", Sink: "archive", Delivered: 2},
 		},
 	},
+	"spike": {
+		printed: []string{"tickets/seating  POST http://127.0.0.1:9001/seats", "type ticket.booked · id b-1 ", "type ticket.booked · id b-12 "},
+		tallies: []app.Tally{{Pipeline: "tickets", Received: 12}, {Pipeline: "tickets", Sink: "seating", Delivered: 12}},
+	},
 	"etl": {
 		printed: []string{
 			"sales/warehouse  row of sales\n          receipt  n-1001\n          day      2026-11-19\n          article  pencil\n          quantity 3\n          total    2.4",

@@ -235,12 +235,12 @@ func (f *feed) letGoAll(stop, work context.Context) error {
 }
 
 // letGo lets go of the keys whose dead letters were dropped.
-func (f *feed) letGo(stop context.Context, moveOn func(*lane)) error {
+func (f *feed) letGo(stop, work context.Context, moveOn func(*lane)) error {
 	for _, k := range f.lanes {
 		if k.order == nil || k.order.dead == 0 || k.sub.Dropped() == k.dropped {
 			continue
 		}
-		if err := k.letGo(stop); err != nil {
+		if err := k.letGo(stop, work); err != nil {
 			return err
 		}
 		moveOn(k)
@@ -248,12 +248,16 @@ func (f *feed) letGo(stop context.Context, moveOn func(*lane)) error {
 	return nil
 }
 
-func (l *lane) letGo(ctx context.Context) error {
+// letGo looks which dead letters have a row still. A new one that is on its way to the disk has none yet, so it gets there first.
+func (l *lane) letGo(stop, work context.Context) error {
 	n := l.sub.Dropped()
+	if err := l.commit(work); err != nil {
+		return err
+	}
 	from, to := l.order.deadSpan()
 	var rows []event.Offset
-	err := l.guard.do(ctx, "read what is dead", func() (err error) {
-		rows, err = l.sub.Rows(ctx, from, to)
+	err := l.guard.do(stop, "read what is dead", func() (err error) {
+		rows, err = l.sub.Rows(stop, from, to)
 		return err
 	})
 	if err != nil {
@@ -263,6 +267,16 @@ func (l *lane) letGo(ctx context.Context) error {
 	slices.Sort(rows)
 	l.order.drop(rows)
 	return nil
+}
+
+// commit puts on disk what is to be settled, and what was before.
+func (l *lane) commit(work context.Context) error {
+	c := event.Commit{Settles: []event.Settle{{Subscription: l.name, Outcomes: l.outcomes}}}
+	l.outcomes = nil
+	return l.guard.do(work, "settle", func() error {
+		_, err := l.log.Commit(work, c)
+		return err
+	})
 }
 
 // pickHead is what a strict order takes next: the first of those that wait, if ok holds for it, and others only when none waits.

@@ -82,7 +82,7 @@ func (l *loop) turn(stop, work context.Context) error {
 		return err
 	}
 	now := l.clock.Now().UTC()
-	err := l.letGo(stop, l.moveOn)
+	err := l.letGo(stop, work, l.moveOn)
 	if err == nil {
 		err = l.handOut(stop, work, now)
 	}

@@ -247,17 +247,24 @@ func pickOne[T any](t *rapid.T, of []T, what string) T {
 	return of[rapid.IntRange(0, len(of)-1).Draw(t, what)]
 }
 
+// setRapid sets a flag of rapid for a test, unless the command line did.
+func setRapid(t *testing.T, name, value string) {
+	t.Helper()
+	f := goflag.Lookup(name)
+	if f.Value.String() != f.DefValue {
+		return
+	}
+	if err := f.Value.Set(value); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(f.DefValue) })
+}
+
 // TestOrderer does random things to an orderer, crashes included, and holds it to the order at each step. In the end everything is
 // settled and nothing is left in it.
 func TestOrderer(t *testing.T) {
-	for name, value := range map[string]string{"rapid.steps": "120", "rapid.checks": "200"} {
-		if f := goflag.Lookup(name); f.Value.String() == f.DefValue {
-			if err := f.Value.Set(value); err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = f.Value.Set(f.DefValue) }()
-		}
-	}
+	setRapid(t, "rapid.steps", "120")
+	setRapid(t, "rapid.checks", "200")
 	rapid.Check(t, func(rt *rapid.T) {
 		s := &orderSim{
 			t: rt, hold: rapid.Bool().Draw(rt, "hold"), disk: map[event.Offset]event.ExceptionState{},

@@ -79,7 +79,7 @@ func (p *puller) close() {
 func (p *puller) turn(stop, work context.Context) error {
 	p.again = false
 	now := p.clock.Now().UTC()
-	if err := p.letGo(stop, p.moveOn); err != nil {
+	if err := p.letGo(stop, work, p.moveOn); err != nil {
 		return err
 	}
 	if err := p.hear(stop, work, now); err != nil {

@@ -196,10 +196,10 @@ func (f *feed) before(t *task, next time.Time) time.Time {
 	return earliest(next, at)
 }
 
-// postpone gives an event a row that is to wait for a time of its own. That is asked when it is met first: a row had its delay, and a
-// redrive means now.
+// postpone gives an event a row that is to wait for a time of its own. That is asked before its first attempt, of a row too: it may
+// have it for the sake of the order, or of room in memory. A redrive means now; it counts as an attempt here (see due).
 func (f *feed) postpone(t *task, now time.Time) *event.Outcome {
-	if f.timing.until == nil || t.row || t.x.Attempts > 0 {
+	if f.timing.until == nil || !t.x.FirstAt.IsZero() {
 		return nil
 	}
 	until, err := f.timing.time(t.item)

@@ -186,6 +186,41 @@ func TestDelayUntil(t *testing.T) {
 	})
 }
 
+// An event that was held behind an earlier one of its key has its delay all the same, and what was redriven has none.
+func TestDelayUntilBehindAKey(t *testing.T) {
+	lives(t, func(s *scene, begin func() *life) {
+		sink := newFakeSink((&script{answers: map[string][]error{"first": {errOdd}, "third": {errPermanent}}}).answer)
+		k := s.sink("a", sink)
+		k.Order, k.Delay = byKey(s.t), &pipelines.Delay{Until: compiled(t, "data.at")}
+		from := time.Now()
+		at := func(d time.Duration) string {
+			return fmt.Sprintf(`{"k":"k","at":%q}`, from.Add(d).UTC().Format(time.RFC3339))
+		}
+		l := begin()
+		l.send("first", `{"k":"k"}`)
+		l.send("second", at(time.Hour))
+		l.send("third", at(2*time.Hour))
+		l.pass(50 * time.Millisecond)
+		if got := l.rowsOf(); got != 3 {
+			t.Errorf("%d rows, of one that failed and two behind it", got)
+		}
+		l.pass(time.Minute)
+		l.end()
+		l = begin()
+		l.pass(3 * time.Hour)
+		equals(t, "first", sink.after(from, "first")[:1], "0s")
+		equals(t, "second", sink.after(from, "second"), "1h0m0s")
+		equals(t, "third", sink.after(from, "third"), "2h0m0s")
+		if _, err := l.box.Redrive(s.t.Context(), event.DeadQuery{}); err != nil {
+			t.Fatal(err)
+		}
+		l.pass(time.Second)
+		equals(t, "third", sink.got()[2:], "third")
+		l.settledAll()
+		l.end()
+	})
+}
+
 func TestDelayedRowsDoNotHoldTheCursor(t *testing.T) {
 	lives(t, func(s *scene, begin func() *life) {
 		sink := newFakeSink(nil)
