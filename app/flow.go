@@ -56,7 +56,7 @@ func openFlows(ctx context.Context, plan *Plan, logger *slog.Logger) (all flows,
 	}()
 	add := func(own *Plan, log *eventLog) {
 		options := router.Options{Logger: logger, Pipelines: len(plan.Pipelines), Priorities: router.Prioritized(log.topics())}
-		all = append(all, &flow{log, own, router.New(own, log, options)})
+		all = append(all, &flow{log, own, router.New(own, log.statusLog, options)})
 	}
 	if own := part(plan, false); len(own.Pipelines) > 0 {
 		log, err := openOutbox(ctx, own, logger)

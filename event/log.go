@@ -34,6 +34,19 @@ type Batch struct {
 	// Body, when it is not nil, is what the events were made of under a key that their sender chose and that their ids come from.
 	// Where duplicates are left out, the same key with another body is then an error (ErrConflict), and nothing is committed.
 	Body []byte
+
+	// Prepared, if it is not nil, is the batch as it is to be committed, in place of its events: who emits it had it prepared by the
+	// pipeline that it is emitted to.
+	Prepared Prepared
+}
+
+// Prepared is what a pipeline makes of a batch before its turn comes: what its first stages leave of the events. So the next batch
+// is shaped while the one before it is committed. It is used by one goroutine at a time.
+type Prepared interface {
+	Len() int            // events that are left
+	Size() int           // bytes of them, about
+	Own() bool           // they share no memory with the batch
+	Join(other Prepared) // adds a batch of the same pipeline that follows; other is not used any more
 }
 
 // Len is how many events the batch has.
@@ -151,12 +164,21 @@ type Commit struct {
 type Append struct {
 	Topic  string
 	Events []Event
+	// Packed, if it is not empty, is in place of Events. Such an append has no Keys.
+	Packed []Packed
 	// Keys are the dedupe keys of the events, one each, for a topic with Dedupe. An event whose key is empty is taken in any case,
 	// and so are all when Keys is nil.
 	Keys []string
 	// Body, when it is not nil and equal keys mean equal ids (Dedupe.SameID), is kept as a fingerprint: an event whose key came
 	// with another Body before fails the commit with ErrConflict.
 	Body []byte
+}
+
+// Packed are events in the form in which one log keeps them: that log made it, only that log can read it, and nobody changes it.
+type Packed struct {
+	Count  int       // of the events
+	Newest time.Time // when the newest of them was received
+	Body   []byte
 }
 
 // Appended is what became of one Append.
@@ -180,10 +202,14 @@ type Settle struct {
 // Outcome is the end of one event for one subscription, or the row that keeps it open. The zero Exception (nil) settles it for good.
 type Outcome struct {
 	Offset    Offset
+	Through   Offset // if it is not 0: all up to this offset are settled alike, for good. Only a log that is a Skipper gets it
 	Exception *Exception
 	Row       bool    // the event has an exception row, which this outcome replaces
 	Receipt   Receipt // of the delivery, when that is what settled it
 }
+
+// Last is the offset of the last event that it is the outcome of.
+func (o *Outcome) Last() Offset { return max(o.Offset, o.Through) }
 
 // State changes the state of one component.
 type State struct {

@@ -41,5 +41,14 @@ type Subscription interface {
 	Position() (cursor, head Offset)
 }
 
+// Skipper is a Subscription whose reader may have from elsewhere what Next would return. Next then goes on behind an offset; what
+// lies before it is the reader's to settle, as if Next had returned it, also many events by one Outcome. It says false, and does
+// nothing, when the subscription is not owed all of it.
+type Skipper interface{ Skip(upTo Offset) bool }
+
+// Reuser is a Subscription that spends less memory on a reader which has no use for records when it calls Next again. Such a reader
+// calls Reuse before its first Next.
+type Reuser interface{ Reuse() }
+
 // Window is how far ahead of its cursor a subscription may settle, in offsets.
 const Window = 4096

@@ -27,8 +27,12 @@ func (b *Outbox) record(ctx context.Context, t *topic, o event.Offset) (event.Re
 // find reads one event from the ring, its segment or, if that has gone, what was rescued of it. What is read is copied out of its
 // segment, so that a few events that are kept do not keep a segment each. The error is errDamaged if the event can't be had.
 func (f *finder) find(ctx context.Context, t *topic, o event.Offset) (event.Record, error) {
-	if records := f.box.ring.from(t, o); len(records) > 0 {
-		return records[0], nil
+	if b, ok := f.box.ring.at(t, o); ok && b.body == nil {
+		return b.from(o)[0], nil
+	} else if ok {
+		record := b.open(o).read(1, nil)[0]
+		record.Event = record.Event.Detached()
+		return record, nil
 	}
 	if f.topic != t || o < f.from || o > f.to {
 		if err := f.load(ctx, t, o); err != nil {

@@ -125,9 +125,9 @@ func (x *ids) rowKey(t *topic, bucket, block int64) int64 {
 }
 
 // grown wakes the goroutine when a topic has grown into another chunk. The writer calls it after each commit.
-func (x *ids) grown(records []event.Record) {
+func (x *ids) grown(first, last event.Offset) {
 	chunk := max(1, x.block/idChunks)
-	if (records[0].Offset-1)/chunk != records[len(records)-1].Offset/chunk {
+	if (first-1)/chunk != last/chunk {
 		x.wake()
 	}
 }
@@ -262,6 +262,9 @@ func (t *idTail) drop(blocks int, size event.Offset) {
 // gather returns the hashes of some events from o on, at least one and none beyond upTo, from the ring or from disk. Where
 // there is no event the hash is 0; bad tells of those that cannot be read.
 func (x *ids) gather(ctx context.Context, t *topic, o, upTo event.Offset) (hashes []uint64, bad *lost, err error) {
+	if b, ok := x.box.ring.at(t, o); ok && b.body != nil {
+		return x.hashes(&b, o, upTo), nil, nil
+	}
 	records, end, err := x.box.piece(ctx, t, o, upTo)
 	if errors.Is(err, errDamaged) {
 		x.box.log.Warn("events cannot be found by their ids", "err", err)
@@ -277,10 +280,24 @@ func (x *ids) gather(ctx context.Context, t *topic, o, upTo event.Offset) (hashe
 	return hashes, bad, nil
 }
 
+// hashes are those of the events of a packed block, from o to upTo at most.
+func (x *ids) hashes(b *block, o, upTo event.Offset) []uint64 {
+	s := b.open(o)
+	all := make([]uint64, min(b.last, upTo)-o+1)
+	var r event.Record
+	for i := range all {
+		s.one(&r)
+		all[i] = x.hash(r.Event.ID)
+	}
+	return all
+}
+
 // piece reads some events from o on, none beyond upTo. end is how far it came: there are no others up to it. With errDamaged
 // those up to end cannot be read.
 func (b *Outbox) piece(ctx context.Context, t *topic, o, upTo event.Offset) (records []event.Record, end event.Offset, err error) {
-	if records = b.ring.from(t, o); records == nil {
+	if block, ok := b.ring.at(t, o); ok {
+		records = block.from(o)
+	} else {
 		if records, err = b.read(ctx, t, o); errors.Is(err, errDamaged) {
 			end, more := b.nextSegment(ctx, t, o)
 			if more != nil {

@@ -162,6 +162,12 @@ func (m *model) append(*rapid.T) {
 		m.keys[key] = e.ID
 		m.appended(topic)
 	}
+	if a.Keys == nil && rapid.Bool().Draw(m.t, "packed") {
+		var err error
+		a.Packed, err = m.b.Pack(len(a.Events), func(i int, e *event.Event) { *e = a.Events[i] })
+		m.must(err)
+		a.Events = nil
+	}
 	got := m.commitUntilRoom(event.Commit{Appends: []event.Append{a}})
 	if !maps.Equal(got[0].Duplicates, duplicates) {
 		m.t.Fatalf("duplicates %v, want %v", got[0].Duplicates, duplicates)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/millrace-run/millrace/event"
@@ -36,6 +37,7 @@ type Outbox struct {
 	queue   queue
 	writer  *writer
 	ids     *ids
+	packers chan *packer       // holds one that is not in use
 	unindex context.CancelFunc // ends the goroutine of ids
 	closing sync.Once
 	closed  error         // what closing gave
@@ -94,7 +96,7 @@ func open(path string, o Options) (*Outbox, error) {
 		return nil, err
 	}
 	b := &Outbox{
-		path: path, clock: o.Clock, log: o.Logger, done: make(chan struct{}), failed: make(chan struct{}),
+		path: path, clock: o.Clock, log: o.Logger, done: make(chan struct{}), failed: make(chan struct{}), packers: make(chan *packer, 1),
 		topics: map[string]*topic{}, subscriptions: map[string]*subscription{},
 	}
 	if b.clock == nil {
@@ -215,20 +217,53 @@ func (b *Outbox) Commit(ctx context.Context, c event.Commit) ([]event.Appended, 
 	return r.appended, nil
 }
 
+// packFew is after how many events there may be as many as fill a segment.
+const packFew = 256
+
+// Pack brings n events, which next writes one after the other to *e, into the form in which they are kept. It is for events of
+// which nobody needs to know more: what comes to Append.Packed costs a third of the memory, and is read by few.
+func (b *Outbox) Pack(n int, next func(i int, e *event.Event)) ([]event.Packed, error) {
+	p := &packer{}
+	select {
+	case p = <-b.packers:
+	default:
+	}
+	defer func() {
+		select {
+		case b.packers <- p:
+		default: // one is enough to keep
+		}
+	}()
+	var e event.Event
+	for i := range n {
+		if i == packFew {
+			p.events = slices.Grow(p.events, maxSegmentBytes-len(p.events))
+		}
+		next(i, &e)
+		if e.Size() > maxValue {
+			p.take()
+			return nil, fmt.Errorf("event %q is larger than %d bytes", e.ID, maxValue)
+		}
+		p.add(&e)
+	}
+	return p.take(), nil
+}
+
 // request checks a commit before it is queued, so that no member of a transaction can fail by its own fault.
 func (b *Outbox) request(c event.Commit) (*request, error) {
 	r := &request{commit: c, done: make(chan error, 1)}
 	r.topics = r.room.topics[:0] // most commits are one append
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	for _, a := range c.Appends {
+	for i := range c.Appends {
+		a := &c.Appends[i]
 		t := b.topics[a.Topic]
 		if t == nil || !t.named.Load() {
 			return nil, fmt.Errorf("outbox has no topic %q", a.Topic)
 		}
 		r.topics = append(r.topics, t)
 		if a.Keys != nil {
-			if err := b.hashKeys(r, t, &a); err != nil {
+			if err := b.hashKeys(r, t, a); err != nil {
 				return nil, err
 			}
 		}
@@ -237,6 +272,9 @@ func (b *Outbox) request(c event.Commit) (*request, error) {
 				return nil, fmt.Errorf("event %q is larger than %d bytes", a.Events[i].ID, maxValue)
 			}
 			r.bytes += int64(a.Events[i].Size()) + recordOverhead
+		}
+		for i := range a.Packed {
+			r.bytes += int64(len(a.Packed[i].Body))
 		}
 	}
 	for _, s := range c.States {

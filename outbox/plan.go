@@ -31,10 +31,16 @@ type plan struct {
 // planned is what a commit appends to one topic.
 type planned struct {
 	topic   *topic
+	first   event.Offset
 	records []event.Record
+	packed  []event.Packed // in place of records
+	count   int            // of events
 	bytes   int64
 	total   int64 // of the last segment, once applied
 }
+
+// last is the offset of the last event.
+func (a *planned) last() event.Offset { return a.first + event.Offset(a.count) - 1 }
 
 // moved is a subscription whose cursor the commit writes.
 type moved struct {
@@ -103,6 +109,10 @@ func (p *plan) request(r *request, clock event.Clock) error {
 		}
 	}
 	for i, a := range r.commit.Appends {
+		if a.Packed != nil {
+			r.appended[i].First = p.appendPacked(r.topics[i], a.Packed)
+			continue
+		}
 		r.appended[i].First = p.append(r.topics[i], a.Events, r.appended[i].Duplicates)
 	}
 	p.states = append(p.states, r.commit.States...)
@@ -123,34 +133,41 @@ func (p *plan) cursor(s *subscription) *cursor {
 // check says whether all outcomes are of events that exist and lie within the window, on a copy.
 func (p *plan) check(s *subscription, outcomes []event.Outcome) error {
 	c := *p.cursor(s)
-	for _, o := range outcomes {
-		if err := settleOne(s, &c, o.Offset); err != nil {
+	for i := range outcomes {
+		if err := settleOne(s, &c, &outcomes[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settleOne marks an offset in a copy of the cursor of s. An event that is still to come must not be found settled.
-func settleOne(s *subscription, c *cursor, o event.Offset) error {
-	if o <= 0 || o > s.topic.head() {
-		return fmt.Errorf("topic %s has no event %d that could be settled", s.topic.name, o)
+// settleOne marks the offsets of an outcome in a copy of the cursor of s. An event that is still to come must not be found settled.
+func settleOne(s *subscription, c *cursor, o *event.Outcome) error {
+	to := o.Last()
+	if o.Offset <= 0 || to > s.topic.head() {
+		return fmt.Errorf("topic %s has no event %d that could be settled", s.topic.name, to)
 	}
-	return c.settle(o)
+	for at := o.Offset; at <= to; at++ {
+		if err := c.settle(at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *plan) settle(s *subscription, outcomes []event.Outcome) error {
 	c := p.cursor(s)
 	var errs []error
-	for _, o := range outcomes {
-		if err := settleOne(s, c, o.Offset); err != nil {
+	for i := range outcomes {
+		o := &outcomes[i]
+		if err := settleOne(s, c, o); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		if o.Exception != nil || o.Row {
 			p.rows = append(p.rows, row{s, o.Offset, o.Exception})
 		}
-		p.receipt(s, &o)
+		p.receipt(s, o)
 	}
 	return errors.Join(errs...)
 }
@@ -161,34 +178,54 @@ func (p *plan) append(t *topic, events []event.Event, duplicates map[int]string)
 		return t.head() + p.added(t) + 1
 	}
 	a := p.topic(t)
-	first = t.head() + event.Offset(len(a.records)) + 1
+	first = a.last() + 1
 	for i := range events {
 		if _, left := duplicates[i]; left {
 			continue
 		}
-		a.records = append(a.records, event.Record{Offset: t.head() + event.Offset(len(a.records)) + 1, Event: events[i]})
+		a.records = append(a.records, event.Record{Offset: a.last() + 1, Event: events[i]})
+		a.count++
 		a.bytes += int64(events[i].Size()) + recordOverhead
 	}
 	return first
 }
 
+// appendPacked adds events that are packed.
+func (p *plan) appendPacked(t *topic, packed []event.Packed) (first event.Offset) {
+	a := planned{topic: t, first: t.head() + p.added(t) + 1, packed: packed}
+	for i := range packed {
+		a.count += packed[i].Count
+		a.bytes += int64(len(packed[i].Body))
+	}
+	p.appends = append(p.appends, a)
+	return a.first
+}
+
 // added is how many events the plan appends to a topic so far.
 func (p *plan) added(t *topic) event.Offset {
-	for i := range p.appends {
-		if p.appends[i].topic == t {
-			return event.Offset(len(p.appends[i].records))
-		}
+	if a := p.lastOf(t); a != nil {
+		return a.last() - t.head()
 	}
 	return 0
 }
 
-func (p *plan) topic(t *topic) *planned {
-	for i := range p.appends {
+// lastOf is what the plan appends last to a topic so far; nil for nothing.
+func (p *plan) lastOf(t *topic) *planned {
+	for i := len(p.appends) - 1; i >= 0; i-- {
 		if p.appends[i].topic == t {
 			return &p.appends[i]
 		}
 	}
-	p.appends = append(p.appends, planned{topic: t, records: make([]event.Record, 0, p.events(t))})
+	return nil
+}
+
+// topic is where records of a topic are added.
+func (p *plan) topic(t *topic) *planned {
+	if a := p.lastOf(t); a != nil && a.packed == nil {
+		return a
+	}
+	first := t.head() + p.added(t) + 1
+	p.appends = append(p.appends, planned{topic: t, first: first, records: make([]event.Record, 0, p.events(t))})
 	return &p.appends[len(p.appends)-1]
 }
 
@@ -219,7 +256,14 @@ func (w *writer) apply(p *plan) error {
 		return err
 	}
 	for i := range p.appends {
-		if err := w.applyAppend(&p.appends[i]); err != nil {
+		a := &p.appends[i]
+		a.total = a.topic.total.Load()
+		for j := range i {
+			if p.appends[j].topic == a.topic {
+				a.total = p.appends[j].total
+			}
+		}
+		if err := w.applyAppend(a); err != nil {
 			return err
 		}
 	}
@@ -245,24 +289,39 @@ func (w *writer) apply(p *plan) error {
 // applyAppend writes records as segments of at most maxSegmentEvents events and maxSegmentBytes; a larger event alone.
 func (w *writer) applyAppend(a *planned) error {
 	now := w.clock.Now().UnixNano()
-	a.total = a.topic.total.Load()
+	first := a.first
+	for i := range a.packed {
+		x := &a.packed[i]
+		at := stamp(x.Newest)
+		if at == noTime {
+			at = now
+		}
+		if err := w.insert(a, first, x.Count, at, x.Body); err != nil {
+			return err
+		}
+		first += event.Offset(x.Count)
+	}
 	for rest := a.records; len(rest) > 0; {
 		n, bytes := 1, rest[0].Event.Size()
 		for n < len(rest) && n < maxSegmentEvents && bytes+rest[n].Event.Size() <= maxSegmentBytes {
 			bytes += rest[n].Event.Size()
 			n++
 		}
-		body := w.encoder.encode(rest[:n])
-		a.total += int64(len(body))
-		err := w.conn.exec("INSERT INTO segments (topic, first, n, at, total, body) VALUES (?, ?, ?, ?, ?, ?)",
-			a.topic.id, int64(rest[0].Offset), int64(n), newest(rest[:n], now), a.total, body)
-		if err != nil {
+		if err := w.insert(a, rest[0].Offset, n, newest(rest[:n], now), w.encoder.encode(rest[:n])); err != nil {
 			return err
 		}
-		w.written += int64(len(body)) + pageSize
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// insert writes a segment.
+func (w *writer) insert(a *planned, first event.Offset, n int, at int64, body []byte) error {
+	a.total += int64(len(body))
+	err := w.conn.exec("INSERT INTO segments (topic, first, n, at, total, body) VALUES (?, ?, ?, ?, ?, ?)",
+		a.topic.id, int64(first), int64(n), at, a.total, body)
+	w.written += int64(len(body)) + pageSize
+	return err
 }
 
 // newest is when the newest of records was received; the other time if none says when.

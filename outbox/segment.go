@@ -152,6 +152,68 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
+// packer makes bodies of events that it is given one by one, so that none of them needs to be kept. It is reused to keep its
+// buffers.
+type packer struct {
+	heads  []event.Event
+	events []byte
+	count  int
+	base   int64 // received time of the first
+	newest int64
+	packed []event.Packed
+}
+
+// add adds an event to the body that is made, or begins another if it has no room.
+func (p *packer) add(e *event.Event) {
+	if p.count == maxSegmentEvents || p.count > 0 && len(p.events)+e.Size() > maxSegmentBytes {
+		p.end()
+	}
+	at := stamp(e.Received)
+	if p.count == 0 {
+		p.base, p.newest = at, at
+	}
+	p.newest = max(p.newest, at)
+	p.events = binary.AppendUvarint(p.events, uint64(p.head(e)))
+	p.events = appendEvent(p.events, e, p.base)
+	p.count++
+}
+
+// head is the index of an event's head, see segmentEncoder.collect.
+func (p *packer) head(e *event.Event) int {
+	for j := len(p.heads) - 1; j >= max(0, len(p.heads)-8); j-- {
+		if sameHead(&p.heads[j], e) {
+			return j
+		}
+	}
+	p.heads = append(p.heads, *e)
+	return len(p.heads) - 1
+}
+
+// end finishes a body.
+func (p *packer) end() {
+	if p.count == 0 {
+		return
+	}
+	head := binary.AppendUvarint([]byte{segmentVersion, 0, 0, 0, 0}, uint64(len(p.heads)))
+	for i := range p.heads {
+		head = appendHead(head, &p.heads[i])
+	}
+	head = binary.AppendVarint(head, p.base)
+	body := append(append(make([]byte, 0, len(head)+len(p.events)), head...), p.events...)
+	sum(body)
+	p.packed = append(p.packed, event.Packed{Count: p.count, Newest: unstamp(p.newest), Body: body})
+	clear(p.heads) // else they keep the events in memory
+	p.heads, p.events, p.count = p.heads[:0], p.events[:0], 0
+}
+
+// take returns what was made.
+func (p *packer) take() []event.Packed {
+	p.end()
+	packed := p.packed
+	p.packed = nil
+	return packed
+}
+
 // decodeSegment returns the n events of a body, the first of which has offset first. The events share body's memory: it
 // must not be changed afterwards.
 func decodeSegment(body []byte, first event.Offset, n int) ([]event.Record, error) {
@@ -161,25 +223,62 @@ func decodeSegment(body []byte, first event.Offset, n int) ([]event.Record, erro
 	if crc32.Checksum(body[segmentHeader:], castagnoli) != binary.BigEndian.Uint32(body[1:segmentHeader]) {
 		return nil, fmt.Errorf("%w: checksum does not match", errDamaged)
 	}
-	// Strings share the body too: nobody writes to it any more, and a copy of each segment would double what a read costs.
-	d := decoder{bytes: body, text: unsafe.String(unsafe.SliceData(body), len(body)), at: segmentHeader}
-	heads := make([]event.Event, d.count())
-	for i := range heads {
-		d.head(&heads[i])
-	}
-	base := d.varint()
 	if n < 0 || n > len(body) {
 		return nil, fmt.Errorf("%w: impossible count", errDamaged)
 	}
-	records := make([]event.Record, n)
-	for i := range records {
-		records[i].Offset = first + event.Offset(i)
-		d.event(&records[i].Event, heads, base)
-	}
-	if d.bad || d.at != len(body) {
+	s := openSegment(body, first, n)
+	records := s.read(n, nil)
+	if s.bad || s.at != len(body) {
 		return nil, fmt.Errorf("%w: content does not fit its length", errDamaged)
 	}
 	return records, nil
+}
+
+// segmentReader reads the events of a body from front to back. The zero reader has none.
+type segmentReader struct {
+	decoder
+	heads []event.Event
+	base  int64
+	next  event.Offset
+	left  int
+}
+
+// openSegment begins to read a body of n events, of which it believes that it is whole.
+func openSegment(body []byte, first event.Offset, n int) segmentReader {
+	// Strings share the body too: nobody writes to it any more, and a copy of each segment would double what a read costs.
+	d := decoder{bytes: body, text: unsafe.String(unsafe.SliceData(body), len(body)), at: segmentHeader}
+	s := segmentReader{decoder: d, next: first, left: n}
+	s.heads = make([]event.Event, s.count())
+	for i := range s.heads {
+		s.head(&s.heads[i])
+	}
+	s.base = s.varint()
+	return s
+}
+
+// read returns the next n records, fewer at the end, in room if that is large enough.
+func (s *segmentReader) read(n int, room []event.Record) []event.Record {
+	n = min(n, s.left)
+	records := slices.Grow(room[:0], n)[:n]
+	for i := range records {
+		s.one(&records[i])
+	}
+	return records
+}
+
+// one writes the next record to r.
+func (s *segmentReader) one(r *event.Record) {
+	r.Offset = s.next
+	s.event(&r.Event, s.heads, s.base)
+	s.next++
+	s.left--
+}
+
+// pass goes on to an offset. Of what lies before it, only the lengths are read.
+func (s *segmentReader) pass(to event.Offset) {
+	for r := (event.Record{}); s.next < to && s.left > 0; {
+		s.one(&r)
+	}
 }
 
 // decoder reads a body from front to back. After the first impossible value it is bad and gives zero values.

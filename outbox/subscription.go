@@ -27,7 +27,12 @@ type subscription struct {
 
 	reading sync.Mutex     // guards next and buffer; taken before mu, held while reading from disk
 	next    event.Offset   // what Next returns next; written under mu too
-	buffer  []event.Record // read from disk, not yet returned
+	buffer  []event.Record // read from disk or unpacked, not yet returned
+	packed  segmentReader  // of a packed block in memory, behind buffer
+
+	unpacked bool           // buffer is of a packed block
+	reuses   bool           // see Reuse
+	room     []event.Record // for buffer, when it is used again
 
 	mu     sync.Mutex // guards all below; the writer takes it, so nothing waits under it
 	cursor cursor
@@ -139,7 +144,8 @@ func (b *Outbox) Subscribe(name string) (event.Subscription, error) {
 	if s.ended {
 		return nil, fmt.Errorf("subscription %q is no longer named by any configuration", name)
 	}
-	s.next, s.buffer, s.out = s.cursor.at+1, nil, map[event.Offset]bool{}
+	s.reuses, s.room = false, nil
+	s.next, s.buffer, s.packed, s.out = s.cursor.at+1, nil, segmentReader{}, map[event.Offset]bool{}
 	s.due, s.asked = time.Time{}, time.Time{}
 	s.wake()
 	return s, nil
@@ -167,9 +173,36 @@ func (s *subscription) Next(ctx context.Context, upTo event.Offset, most int) ([
 		if err != nil || len(source) == 0 {
 			return records, err
 		}
-		records, bytes = s.pick(source, upTo, most, records, bytes)
+		if len(records) > 0 && s.unpacked {
+			break // it would be copied; it is there for the next call
+		}
+		if records, bytes = s.pick(source, upTo, most, records, bytes); len(records) > 0 && s.unpacked {
+			break // more would be written to the room of these
+		}
 	}
 	return records, nil
+}
+
+// Reuse implements event.Reuser.
+func (s *subscription) Reuse() {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.reuses = true
+}
+
+// Skip implements event.Skipper.
+func (s *subscription) Skip(upTo event.Offset) bool {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if upTo > s.owed() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next <= upTo {
+		s.next, s.buffer, s.packed = upTo+1, nil, segmentReader{}
+	}
+	return true
 }
 
 // owed is the last offset that the subscription may get.
@@ -210,17 +243,43 @@ func (s *subscription) pick(source []event.Record, upTo event.Offset, most int, 
 	return records, bytes
 }
 
+// unpackAtOnce is how many records of a packed block are made at once.
+const unpackAtOnce = 256
+
+// buffered says whether the buffer has s.next.
+func (s *subscription) buffered() bool {
+	return len(s.buffer) > 0 && s.buffer[0].Offset <= s.next && s.next <= s.buffer[len(s.buffer)-1].Offset
+}
+
 // source returns records that begin at s.next.
 func (s *subscription) source(ctx context.Context) ([]event.Record, error) {
-	if records := s.box.ring.from(s.topic, s.next); records != nil {
-		s.buffer = nil
-		return records, nil
+	if s.packed.left == 0 || s.packed.next != s.next {
+		b, ok := s.box.ring.at(s.topic, s.next)
+		if ok && b.body == nil {
+			s.buffer, s.packed, s.unpacked = nil, segmentReader{}, false
+			return b.from(s.next), nil
+		}
+		if ok && !s.buffered() {
+			s.packed = *b.open(s.next)
+		}
+	}
+	if s.packed.left > 0 && s.packed.next == s.next {
+		s.unpacked = true
+		s.buffer = s.packed.read(unpackAtOnce, s.room)
+		if s.reuses {
+			s.room = s.buffer
+		}
+		if s.packed.left == 0 {
+			s.packed = segmentReader{} // else its body stays in memory
+		}
+		return s.buffer, nil
 	}
 	for len(s.buffer) > 0 && s.buffer[0].Offset < s.next {
 		s.buffer = s.buffer[1:]
 	}
 	if len(s.buffer) == 0 {
 		var err error
+		s.unpacked = false
 		if s.buffer, err = s.box.read(ctx, s.topic, s.next); err != nil {
 			s.buffer = nil
 			return nil, err

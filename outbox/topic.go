@@ -60,7 +60,7 @@ func (t *topic) wake() {
 }
 
 // ringSize bounds what the ring holds, in bytes of events.
-const ringSize = 8 << 20
+const ringSize = 4 << 20
 
 // ring keeps the events of the latest commits, so that a reader that keeps up needs no disk. It holds blocks of whole commits of a
 // topic, the oldest go first.
@@ -72,20 +72,50 @@ type ring struct {
 }
 
 type block struct {
-	topic   *topic
-	records []event.Record
-	bytes   int64
+	topic       *topic
+	first, last event.Offset
+	records     []event.Record
+	body        []byte // of a segment, in place of records
+	bytes       int64
+}
+
+// from returns the records from o on, which the block holds.
+func (b *block) from(o event.Offset) []event.Record {
+	if b.body != nil {
+		s := b.open(o)
+		return s.read(s.left, nil)
+	}
+	return b.records[o-b.first:]
+}
+
+// open begins to read a packed block at o.
+func (b *block) open(o event.Offset) *segmentReader {
+	s := openSegment(b.body, b.first, int(b.last-b.first)+1)
+	s.pass(o)
+	return &s
 }
 
 func (r *ring) add(a *planned) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if a.packed == nil {
+		r.addLocked(block{topic: a.topic, first: a.first, last: a.last(), records: a.records, bytes: a.bytes})
+	}
+	first := a.first
+	for i := range a.packed {
+		x := &a.packed[i]
+		last := first + event.Offset(x.Count) - 1
+		r.addLocked(block{topic: a.topic, first: first, last: last, body: x.Body, bytes: int64(len(x.Body))})
+		first = last + 1
+	}
+}
+
+func (r *ring) addLocked(b block) {
 	if r.byname == nil {
 		r.byname = map[*topic][]block{}
 	}
-	b := block{a.topic, a.records, a.bytes}
 	r.blocks = append(r.blocks, b)
-	r.byname[a.topic] = append(r.byname[a.topic], b)
+	r.byname[b.topic] = append(r.byname[b.topic], b)
 	r.bytes += b.bytes
 	n := 0
 	for ; r.bytes > ringSize && n < len(r.blocks); n++ {
@@ -99,24 +129,24 @@ func (r *ring) add(a *planned) {
 	r.blocks = r.blocks[n:]
 }
 
-// from returns records that begin at o, up to the end of the block that holds it; nil if the ring does not hold it.
-func (r *ring) from(t *topic, o event.Offset) []event.Record {
+// at returns the block that holds o, if the ring has it.
+func (r *ring) at(t *topic, o event.Offset) (block, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	list := r.byname[t]
 	i, ok := slices.BinarySearchFunc(list, o, func(b block, o event.Offset) int {
 		switch {
-		case o < b.records[0].Offset:
+		case o < b.first:
 			return 1
-		case o > b.records[len(b.records)-1].Offset:
+		case o > b.last:
 			return -1
 		}
 		return 0
 	})
 	if !ok {
-		return nil
+		return block{}, false
 	}
-	return list[i].records[o-list[i].records[0].Offset:]
+	return list[i], true
 }
 
 // maxRead is how much of segments one read copies out before it ends its statement.
@@ -199,7 +229,8 @@ func openReader(path string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.exec("PRAGMA query_only = ON"); err != nil {
+	// A segment is read once: pages of the index are all that is worth keeping.
+	if err := errors.Join(c.exec("PRAGMA query_only = ON"), c.exec("PRAGMA cache_size = -512")); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil

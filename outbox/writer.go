@@ -300,8 +300,8 @@ func (w *writer) publish(p *plan) {
 		a := &p.appends[i]
 		w.box.ring.add(a)
 		a.topic.total.Store(a.total)
-		a.topic.grow(a.records[len(a.records)-1].Offset)
-		w.box.ids.grown(a.records)
+		a.topic.grow(a.last())
+		w.box.ids.grown(a.first, a.last())
 	}
 	for _, r := range p.rows {
 		r.subscription.changed(r)

@@ -102,7 +102,8 @@ func (l *loader) pipeline(s *section) *Pipeline {
 	if p.Delivery == ExactlyOnce {
 		l.exactlyOnce(s, p)
 	}
-	if row, _ := typeOf(l.o.Types.Sources, p.Source.Type); row.Rereadable && keys.Store == "needed" {
+	row, _ := typeOf(l.o.Types.Sources, p.Source.Type)
+	if p.Rereadable = row.Rereadable; p.Rereadable && keys.Store == "needed" {
 		p.PushDown = pushDown(p.Stages)
 	}
 	suite := l.suite(s, p)

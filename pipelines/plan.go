@@ -61,6 +61,7 @@ type Pipeline struct {
 	Stages      []Stage
 	Sinks       []*Sink
 	PushDown    int  // how many of the stages run before an event is stored
+	Rereadable  bool // the source has again what it delivered, until its position is committed
 	Strict      bool // a missing field is an error
 	Delivery    Delivery
 	Unmatched   Unmatched

@@ -9,9 +9,16 @@ import (
 
 // Emit puts a batch into the log. The events and the position behind them are on disk when it returns nil, or neither is.
 // Only then may the source confirm to its own origin. It returns the ids of the events, of those that were
-// stored if the first stages of the pipeline ran before; a batch of which they leave nothing is not waited for unless it has
-// state. It is an alias, so that a package which may not import router satisfies Source by writing the same function type.
+// stored if the first stages of the pipeline ran before, none for a prepared batch; a batch of which they leave nothing is not
+// waited for unless it has state. It is an alias, so that a package which may not import router satisfies Source by writing the
+// same function type.
 type Emit = func(ctx context.Context, b event.Batch) (ids []string, err error)
+
+// Ahead is a source that can be read again and makes batches while others are committed. OpenSource gives it prepare, which it
+// calls with each batch, in their order, before it emits it; prepare does not touch State. What prepare made of several may be joined.
+type Ahead interface {
+	Ahead(prepare func(event.Batch) (event.Prepared, error))
+}
 
 // Source is where events come from. Run blocks until ctx ends (nil) or it cannot go on (the reason).
 type Source interface {

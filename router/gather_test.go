@@ -214,3 +214,87 @@ func TestSerialBatchWithDelayedEvents(t *testing.T) {
 		l.end()
 	})
 }
+
+// TestSerialCallLargerThanAWindow: what has come meanwhile is one call, whatever lies between the events that the sink wants.
+func TestSerialCallLargerThanAWindow(t *testing.T) {
+	play(t, func(s *scene) {
+		f := &file{verify: func(event.Delivery) error { return event.Unavailable(errors.New("down")) }}
+		s.gathers(f, 1<<30, 0)
+		s.stage(func(ev *event.Event) (bool, string, error) { return nth(ev.ID)%4 == 0, "", nil }, "")
+		l := s.live(filepath.Join(t.TempDir(), "box.db"), nil)
+		l.append(1, 5*Window)
+		f.up()
+		l.pass(time.Hour)
+		if n := f.written(); n != 5*Window/4 {
+			t.Errorf("%d lines", n)
+		}
+		f.called(t, 3) // one that failed, the same again, and all the others
+		l.settledAll()
+		l.end()
+	})
+}
+
+// up ends what verify said.
+func (f *file) up() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.verify = nil
+}
+
+// TestSerialCallLargerThanAWindowInPart: a sink that settles only a part of such a call is opened again, and calls within a window
+// go on. Each event is written once.
+func TestSerialCallLargerThanAWindowInPart(t *testing.T) {
+	play(t, func(s *scene) {
+		f := &file{verify: func(d event.Delivery) error {
+			if nth(d.Event.ID) == 100 {
+				return event.Unavailable(errors.New("one of the files is full"))
+			}
+			return nil
+		}}
+		s.gathers(f, 1<<30, time.Minute)
+		odd := func(ev *event.Event) (bool, string, error) { return nth(ev.ID)%2 == 0, "", nil }
+		l := s.live(filepath.Join(t.TempDir(), "box.db"), map[string]decider{"file": when(odd)})
+		l.append(1, 3*Window)
+		l.pass(10 * time.Minute)
+		if n := f.written(); n != (Window-2)/2+49 {
+			t.Errorf("%d lines before it is up", n)
+		}
+		f.up()
+		l.pass(time.Hour)
+		seen := map[string]bool{}
+		for _, id := range f.lines {
+			seen[id] = true
+		}
+		if len(f.lines) != 3*Window/2 || len(seen) != len(f.lines) {
+			t.Errorf("%d lines, %d events", len(f.lines), len(seen))
+		}
+		l.settledAll()
+		l.end()
+	})
+}
+
+// TestSerialBatchEndsBeforeADistantUnmatched: the same of a dead letter that the runner made because no sink wanted the event.
+func TestSerialBatchEndsBeforeADistantUnmatched(t *testing.T) {
+	play(t, func(s *scene) {
+		f := &file{}
+		s.gathers(f, 1<<30, time.Hour)
+		s.pipeline().Unmatched.Word = pipelines.UnmatchedDeadLetter
+		stray := fmt.Sprint("e", Window+100)
+		var corrected atomic.Bool
+		s.start(map[string]decider{"file": when(func(ev *event.Event) (bool, string, error) {
+			return ev.ID != stray || corrected.Load(), "", nil
+		})})
+		for range 2 * Window / 1024 {
+			s.emit(1024)
+		}
+		f.called(t, 1)
+		corrected.Store(true)
+		s.redrive()
+		s.pass(2 * time.Hour)
+		if n := len(f.lines); n != 2*Window {
+			t.Errorf("%d lines", n)
+		}
+		s.settledAll()
+		s.end()
+	})
+}

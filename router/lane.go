@@ -25,10 +25,17 @@ type lane struct {
 	sub   Subscription // set by Configure
 	fed   *Bell        // rings when the runner has shaped more; for any goroutine
 
+	// head is the last offset of the topic when the process began: what lies behind it was not settled before.
+	head event.Offset
+	skip event.Skipper // nil when the log cannot pass over what the ring has
+
 	// taken is the highest offset that the sink may have taken from its new events, in this process or before. Anyone reads it.
 	taken atomic.Int64
 
 	fresh    []incoming   // read and not yet taken
+	room     []incoming   // of fresh when it follows the runner, used again
+	runs     []run        // of the ring, used again
+	came     time.Time    // about when those in fresh were received
 	more     bool         // Next may have more
 	asked    event.Offset // up to which Next had nothing
 	passed   int          // deliveries of other lanes since it had its last, or nothing to deliver
@@ -47,9 +54,11 @@ type lane struct {
 	dropped int64    // dead letters of the subscription, when the order last looked
 }
 
-// incoming is a new event as a lane has it.
+// incoming is a new event as a lane has it, or several in a row that were dropped.
 type incoming struct {
-	*shaped
+	offset  event.Offset
+	through event.Offset // the last of several; 0 for one
+	*shaped              // nil: dropped
 	// disputed is set, to the record, when the event is or was a dead letter of the runner. Whose it is now is decided when it is
 	// taken.
 	disputed *event.Record
@@ -65,8 +74,12 @@ func (l *lane) subscribe(log Log) (err error) {
 	if l.sub, err = log.Subscribe(l.name); err != nil {
 		return fmt.Errorf("subscribe %s: %w", l.name, err)
 	}
-	cursor, _ := l.sub.Position()
+	var cursor event.Offset
+	cursor, l.head = l.sub.Position()
 	l.taken.Store(int64(cursor + Window))
+	if l.shared {
+		l.skip, _ = l.sub.(event.Skipper)
+	}
 	l.more, l.dues = true, newDues(l.sub, l.guard)
 	return nil
 }
@@ -83,8 +96,16 @@ func (l *lane) listen() {
 	l.more = l.more || l.shared && l.topic.position.Load() > int64(l.asked)
 }
 
+// last is the offset of the last event that it stands for.
+func (in *incoming) last() event.Offset { return max(in.offset, in.through) }
+
+// goes says whether the sink with an index is to deliver it.
+func (in *incoming) goes(sink int) bool {
+	return !in.struck && in.shaped != nil && in.wanted(sink) == wantYes
+}
+
 // peek returns the next new event without taking it, or nil. It asks the log only when it has none at hand.
-func (l *lane) peek(ctx context.Context) (*shaped, error) {
+func (l *lane) peek(ctx context.Context) (*incoming, error) {
 	for len(l.fresh) == 0 && l.more {
 		if err := l.fill(ctx); err != nil {
 			return nil, err
@@ -93,7 +114,63 @@ func (l *lane) peek(ctx context.Context) (*shaped, error) {
 	if len(l.fresh) == 0 {
 		return nil, nil
 	}
-	return l.fresh[0].shaped, nil
+	return &l.fresh[0], nil
+}
+
+// follow goes on with what the runner shaped last, if the ring still has what comes next, and says whether it did. The log is told
+// of it and asked for nothing. What an earlier process may have settled is read from the log, and so is what failed at a stage,
+// since that may be disputed later.
+func (l *lane) follow() bool {
+	if l.skip == nil || l.read < l.head {
+		return false
+	}
+	l.runs = l.topic.ring.after(l.read, l.runs[:0])
+	defer func() { clear(l.runs) }() // else they stay in memory
+	fresh, had, next := l.fresh, len(l.fresh), l.read+1
+	if had == 0 {
+		fresh = l.room[:0]
+	}
+	for i := range l.runs {
+		x := &l.runs[i]
+		if x.from > next || len(fresh)-had >= readBatch {
+			break
+		}
+		if len(fresh) == 0 {
+			l.came = x.received
+		}
+		if fresh, next = x.appendFrom(fresh, next, l.rows); next <= x.to {
+			break
+		}
+	}
+	if had == 0 {
+		l.room = fresh
+	}
+	if len(fresh) == had || !l.skip.Skip(next-1) {
+		return false
+	}
+	l.fresh, l.read = fresh, next-1
+	return true
+}
+
+// appendFrom adds the events from an offset on, and returns the offset behind them: the end of the run, or the first that failed at a
+// stage when it is to stop there.
+func (r *run) appendFrom(fresh []incoming, next event.Offset, stop bool) ([]incoming, event.Offset) {
+	for i := r.find(next); next <= r.to; i++ {
+		dropped := r.to // the last of those before the next one kept
+		if i < len(r.kept) {
+			dropped = r.kept[i].offset - 1
+		}
+		if next <= dropped {
+			fresh = append(fresh, incoming{offset: next, through: dropped})
+			next = dropped + 1
+		}
+		if i == len(r.kept) || stop && r.kept[i].fate == failed {
+			break
+		}
+		fresh = append(fresh, incoming{offset: next, shaped: &r.kept[i]})
+		next++
+	}
+	return fresh, next
 }
 
 // aheadMost is how many bytes of new events are at hand before they are wanted.
@@ -114,7 +191,10 @@ func (l *lane) readAhead(ctx context.Context) error {
 				return nil
 			}
 		}
-		if size += l.fresh[counted].weight(); size >= aheadMost {
+		if in := &l.fresh[counted]; in.shaped != nil {
+			size += in.weight()
+		}
+		if size >= aheadMost {
 			return nil
 		}
 	}
@@ -123,6 +203,9 @@ func (l *lane) readAhead(ctx context.Context) error {
 // fill reads on. The rows of the runner are asked for in the same breath as the records: a redrive between the two would make
 // an event look as if no dead letter had it, and it would come twice.
 func (l *lane) fill(ctx context.Context) error {
+	if l.follow() {
+		return nil
+	}
 	upTo := maxOffset
 	if l.shared {
 		upTo = event.Offset(l.topic.position.Load())
@@ -164,46 +247,79 @@ func (l *lane) theirs(ctx context.Context, records []event.Record) ([]event.Offs
 
 // shapeAll takes from the runner what it still has and shapes the rest.
 func (l *lane) shapeAll(records []event.Record, theirs []event.Offset) {
-	known := make([]*shaped, len(records))
-	if l.shared {
-		known = l.topic.ring.get(records)
+	n := len(l.fresh)
+	if n == 0 {
+		l.came = records[0].Event.Received
 	}
-	l.fresh = slices.Grow(l.fresh, len(records))
+	l.fresh = append(l.fresh, make([]incoming, len(records))...)
+	fresh := l.fresh[n:]
+	if l.shared {
+		l.known(fresh, records)
+	}
 	var lagging []shaped
 	var subject rules.Subject
 	for i := range records {
-		in := incoming{shaped: known[i]}
-		if in.shaped == nil {
+		in := &fresh[i]
+		if in.offset == 0 {
 			if lagging == nil {
 				lagging = make([]shaped, len(records)-i)
 			}
-			in.shaped, lagging = &lagging[0], lagging[1:]
+			in.offset, in.shaped, lagging = records[i].Offset, &lagging[0], lagging[1:]
 			l.topic.shaper.oneInto(in.shaped, &records[i], l.index, &subject)
 		}
-		if l.rows && (in.fate == failed || slices.Contains(theirs, in.offset)) {
+		if l.rows && (in.shaped != nil && in.fate == failed || slices.Contains(theirs, in.offset)) {
 			in.disputed = &records[i]
 		}
-		l.fresh = append(l.fresh, in)
 	}
+}
+
+// known writes what the runner still has of records into fresh.
+func (l *lane) known(fresh []incoming, records []event.Record) {
+	defer func() { clear(l.runs) }()
+	for i := 0; i < len(records); {
+		l.runs = l.topic.ring.after(records[i].Offset-1, l.runs[:0])
+		for k := range l.runs {
+			i = l.runs[k].into(fresh, records, i)
+		}
+		if len(l.runs) < runsAtOnce {
+			return
+		}
+	}
+}
+
+// into writes what the run has of records, from the i-th on, into fresh, and returns the first that lies behind the run.
+func (r *run) into(fresh []incoming, records []event.Record, i int) int {
+	for ; i < len(records) && records[i].Offset <= r.to; i++ {
+		o := records[i].Offset
+		if o < r.from {
+			continue
+		}
+		fresh[i].offset = o
+		if k := r.find(o); k < len(r.kept) && r.kept[k].offset == o {
+			fresh[i].shaped = &r.kept[k]
+		}
+	}
+	return i
 }
 
 // take takes what peek returned. It is to be delivered, or ended with an outcome, or neither when it has a row by now.
 func (l *lane) take(ctx context.Context, now time.Time) (t *task, o *event.Outcome, err error) {
 	in := l.fresh[0]
 	item := in.shaped
-	switch {
-	case in.struck:
-		item = nil
-	case in.disputed != nil:
+	if in.disputed != nil && !in.struck {
 		if item, err = l.settleDispute(ctx, in); err != nil {
 			return nil, nil, err
 		}
 	}
-	l.took(in.offset)
+	l.took(in.last())
 	l.fresh[0] = incoming{} // the array lives on until the batch is through
 	l.fresh = l.fresh[1:]
-	if item == nil {
+	switch {
+	case in.struck || in.disputed != nil && item == nil:
 		return nil, nil, nil
+	case item == nil:
+		l.counts.skipped.Add(int64(in.last()-in.offset) + 1)
+		return nil, &event.Outcome{Offset: in.offset, Through: in.through}, nil
 	}
 	t, o = l.judge(item, nil, now)
 	return t, o, nil
@@ -316,8 +432,10 @@ func (l *lane) oldest(first *task) time.Time {
 	switch {
 	case first != nil:
 		return first.item.received
-	case len(l.fresh) > 0:
+	case len(l.fresh) > 0 && l.fresh[0].shaped != nil:
 		return l.fresh[0].received
+	case len(l.fresh) > 0:
+		return l.came
 	}
 	return time.Time{}
 }

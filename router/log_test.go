@@ -40,6 +40,7 @@ type fakeSub struct {
 	wake    chan struct{}
 	reads   int
 	dropped int64
+	given   int // records that Next returned
 }
 
 func newFakeLog(t testing.TB) *fakeLog {
@@ -103,6 +104,10 @@ func (l *fakeLog) commitLocked(c event.Commit) ([]event.Appended, error) {
 				s.wakeLocked()
 			}
 		}
+	}
+	c.Settles = slices.Clone(c.Settles)
+	for i := range c.Settles {
+		c.Settles[i].Outcomes = single(c.Settles[i].Outcomes)
 	}
 	for _, s := range c.Settles {
 		if err := l.subs[s.Subscription].refusesLocked(s.Outcomes); err != nil {
@@ -262,6 +267,32 @@ func (s *fakeSub) refusesLocked(outcomes []event.Outcome) error {
 	return nil
 }
 
+// single makes one outcome for each offset.
+func single(outcomes []event.Outcome) (all []event.Outcome) {
+	for _, o := range outcomes {
+		for to := max(o.Offset, o.Through); o.Offset <= to; o.Offset++ {
+			o.Through = 0
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+func (s *fakeSub) Skip(upTo event.Offset) bool {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if s.log.onRead != nil && s.log.onRead(s.name) != nil {
+		return false
+	}
+	for o := s.read + 1; o <= upTo; o++ {
+		if !s.openLocked(o) {
+			s.log.t.Errorf("%s: %d is skipped, which Next would not return", s.name, o)
+		}
+	}
+	s.read = max(s.read, upTo)
+	return true
+}
+
 func (s *fakeSub) Next(_ context.Context, upTo event.Offset, limit int) ([]event.Record, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -273,6 +304,7 @@ func (s *fakeSub) Next(_ context.Context, upTo event.Offset, limit int) ([]event
 			records = append(records, s.recordLocked(o))
 		}
 	}
+	s.given += len(records)
 	if s.log.onRead != nil {
 		return records, s.log.onRead(s.name)
 	}

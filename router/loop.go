@@ -356,11 +356,11 @@ func (t *task) mayProbe(now time.Time) bool { return !t.deferred || !now.Before(
 func (l *loop) takeFresh(stop context.Context, k *lane, now time.Time) (*task, error) {
 	behind := 0
 	for range takeMax {
-		s, err := k.peek(stop)
-		if s == nil || err != nil {
+		in, err := k.peek(stop)
+		if in == nil || err != nil {
 			return nil, err
 		}
-		if !l.ripe(k, now) || !l.admit(k, s.offset, now) || !l.makeRoom(k, now) {
+		if !l.ripe(k, now) || !l.admit(k, in.last(), now) || !l.makeRoom(k, now) {
 			return nil, nil
 		}
 		t, o, err := k.take(stop, now)

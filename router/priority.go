@@ -114,10 +114,14 @@ func (p *pipeline) levels(left []int) (levels []int) {
 	return levels
 }
 
-// appends puts events into the topics of their priorities. It begins a new append whenever the priority changes, so that the first
-// of two events with the same key stays the first.
-func (p *pipeline) appends(events []event.Event, body []byte) (all []event.Append) {
-	if len(events) == 0 {
+// appends puts what was prepared into the topics of their priorities. It begins a new append whenever the priority changes, so that
+// the first of two events with the same key stays the first.
+func (p *pipeline) appends(x *prepared, body []byte) (all []event.Append) {
+	events := x.events
+	switch {
+	case x.packed != nil:
+		return []event.Append{{Topic: p.name, Packed: x.packed}}
+	case len(events) == 0:
 		return nil
 	}
 	level := p.ranks.of(&events[0])

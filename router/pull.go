@@ -232,8 +232,8 @@ func (p *puller) pickOf(stop context.Context, k *lane, now time.Time) (*task, er
 // pickFresh takes the next new event that the sink wants, and settles those before it that it does not want.
 func (p *puller) pickFresh(stop context.Context, k *lane, now time.Time) (*task, error) {
 	for range takeMax {
-		s, err := k.peek(stop)
-		if s == nil || err != nil || !p.ripe(k, now) || !p.room(k, now) {
+		in, err := k.peek(stop)
+		if in == nil || err != nil || !p.ripe(k, now) || !p.room(k, now) {
 			return nil, err
 		}
 		t, o, err := k.take(stop, now)

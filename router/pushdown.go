@@ -34,16 +34,77 @@ func newPushDown(p *pipelines.Pipeline, s *shaper, t *tally) *pushDown {
 	return d
 }
 
-// pushed is what is left of a batch, and what was counted on the way. The counts are merged once the batch is committed, so that a
-// batch that is tried again counts once.
-type pushed struct {
+// prepared is a batch as it is to be committed: what is left of its events, and what was counted on the way. The counts are merged
+// once it is committed, so that a batch that is tried again counts once.
+type prepared struct {
 	events []event.Event
-	counts []*pusher
+	packed []event.Packed // in place of events
+	tally  *tally         // a scratch tally; nil when no stage ran
+	shares bool           // events have the memory of what was read
+	size   int            // of the events
+}
+
+// Len implements event.Prepared.
+func (p *prepared) Len() int {
+	n := len(p.events)
+	for i := range p.packed {
+		n += p.packed[i].Count
+	}
+	return n
+}
+
+// Size implements event.Prepared.
+func (p *prepared) Size() int { return p.size }
+
+// Own implements event.Prepared.
+func (p *prepared) Own() bool { return !p.shares }
+
+// Join implements event.Prepared.
+func (p *prepared) Join(other event.Prepared) {
+	next := other.(*prepared)
+	p.events, p.packed = append(p.events, next.events...), append(p.packed, next.packed...)
+	p.shares, p.size = p.shares || next.shares, p.size+next.size
+	if next.tally != nil {
+		p.tally.merge(next.tally)
+	}
+}
+
+// packer is a Log that keeps events in a form of its own, which takes less memory and can be made ahead of a commit.
+type packer interface {
+	Pack(n int, next func(i int, e *event.Event)) ([]event.Packed, error)
+}
+
+// prepare makes of a batch, which was received now, what is to be committed.
+func (r *Router) prepare(p *pipeline, b *event.Batch) (*prepared, error) {
+	now := r.clock.Now().UTC()
+	if p.push != nil {
+		return p.push.run(b, now), nil
+	}
+	log, ok := r.log.(packer)
+	if !ok || b.Make == nil || p.keyer != nil || len(p.topics) > 1 {
+		x := &prepared{events: b.All(), shares: true}
+		for i := range x.events {
+			receivedAt(&x.events[i], now)
+		}
+		return x, nil
+	}
+	packed, err := log.Pack(b.Count, func(i int, e *event.Event) {
+		b.Make(i, e)
+		if b.Complete != nil {
+			b.Complete(i, e)
+		}
+		receivedAt(e, now)
+	})
+	x := &prepared{packed: packed}
+	for i := range packed {
+		x.size += len(packed[i].Body)
+	}
+	return x, err
 }
 
 // run runs the stages on the events of a batch, which was received now, on several processors if they are many. It keeps their order
 // and changes none of them.
-func (d *pushDown) run(b *event.Batch, now time.Time) pushed {
+func (d *pushDown) run(b *event.Batch, now time.Time) *prepared {
 	n := min(runtime.GOMAXPROCS(0), b.Len()/pushChunk+1)
 	parts := make([]*pusher, n)
 	var done sync.WaitGroup
@@ -61,15 +122,17 @@ func (d *pushDown) run(b *event.Batch, now time.Time) pushed {
 	for _, p := range parts {
 		kept, given, left = kept+len(p.kept), given+p.given, left+p.left
 	}
-	out := pushed{counts: parts}
+	out := &prepared{tally: d.tally.scratch(), size: left, shares: kept > 0 && !isFew(left, given)}
 	if kept > 0 {
 		out.events = make([]event.Event, 0, kept)
 	}
 	for _, p := range parts {
 		out.events = append(out.events, p.kept...)
 		clear(p.kept) // else they stay in memory
+		out.tally.merge(p.tally)
+		d.pool.Put(p)
 	}
-	if isFew(left, given) {
+	if !out.shares {
 		detach(out.events)
 	}
 	return out
@@ -83,14 +146,6 @@ func detach(events []event.Event) {
 		e.Ran = nil
 		*e = e.Detached()
 		e.Ran = ran
-	}
-}
-
-// committed counts a batch.
-func (d *pushDown) committed(p pushed) {
-	for _, part := range p.counts {
-		d.tally.merge(part.tally)
-		d.pool.Put(part)
 	}
 }
 

@@ -1,77 +1,96 @@
 package router
 
 import (
+	"cmp"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/millrace-run/millrace/event"
 )
 
 const (
-	ringEntries  = 8192    // a power of two
-	ringBudget   = 8 << 20 // bytes for all topics of the process
-	ringOverhead = 512     // about what an entry costs beside its text and data
+	ringBudget   = 4 << 20 // bytes for all topics of the process
+	ringOverhead = 512     // about what an event costs beside its text and data
+	runOverhead  = 128     // about what a run costs beside its events
 )
 
-// ring keeps what a runner shaped last, for the sinks that read at the head of the topic. It forgets the oldest when it is full:
-// whoever misses an entry shapes the event again. The runner puts, any goroutine gets.
+// run is what a runner made of the events that it read at once: all from one offset to another. Those that were dropped are those
+// that are not kept, so they cost nothing. It does not change once it is in the ring.
+type run struct {
+	from, to event.Offset
+	received time.Time // of the first
+	kept     []shaped  // by offset
+	bytes    int64
+}
+
+func newRun(from, to event.Offset, received time.Time, kept []shaped) run {
+	r := run{from: from, to: to, received: received, kept: kept, bytes: runOverhead}
+	for i := range kept {
+		r.bytes += kept[i].weight()
+	}
+	return r
+}
+
+// find is the place of the first event kept that does not lie before an offset.
+func (r *run) find(o event.Offset) int {
+	i, _ := slices.BinarySearchFunc(r.kept, o, func(s shaped, o event.Offset) int { return cmp.Compare(s.offset, o) })
+	return i
+}
+
+// split divides a run into two, each with one of its events at least.
+func (r *run) split() (first, second run) {
+	half := len(r.kept) / 2
+	at := r.kept[half].offset
+	return newRun(r.from, at-1, r.received, r.kept[:half:half]), newRun(at, r.to, r.kept[half].received, r.kept[half:])
+}
+
+// ring keeps what a runner shaped last, for the sinks that read behind it. It forgets the oldest when it is full: whoever misses
+// an event shapes it again. The runner puts, any goroutine gets.
 type ring struct {
 	budget int64
 
-	mu        sync.Mutex // guards everything below; held for one batch at a time
-	slots     []*shaped  // by offset modulo its length; made at the first put, so that an idle pipeline costs nothing
-	low, high event.Offset
-	bytes     int64
+	mu    sync.Mutex // guards everything below; held for a few runs at a time
+	runs  []run      // ascending
+	bytes int64
 }
 
 func newRing(budget int64) *ring { return &ring{budget: budget} }
 
-// put adds entries whose offsets are higher than all before.
-func (r *ring) put(batch []*shaped) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.slots == nil {
-		r.slots = make([]*shaped, ringEntries)
-		r.low = batch[0].offset
-	}
-	for _, s := range batch {
-		if s.weight() > r.budget {
-			continue
-		}
-		r.evictLocked(s.offset-ringEntries, r.budget-s.weight())
-		r.slots[s.offset%ringEntries] = s
-		r.high = s.offset
-		r.bytes += s.weight()
-	}
-}
-
-// evictLocked drops entries up to an offset, and further until no more than so many bytes are left.
-func (r *ring) evictLocked(upTo event.Offset, bytes int64) {
-	if upTo >= r.high {
-		clear(r.slots)
-		r.low, r.bytes = upTo+1, 0
+// put adds a run whose offsets are higher than all before, in pieces that are small beside the budget.
+func (r *ring) put(x run) {
+	if x.bytes > r.budget/4 && len(x.kept) > 1 {
+		first, second := x.split()
+		r.put(first)
+		r.put(second)
 		return
 	}
-	for ; r.low <= r.high && (r.low <= upTo || r.bytes > bytes); r.low++ {
-		slot := &r.slots[r.low%ringEntries]
-		if *slot != nil && (*slot).offset == r.low {
-			r.bytes -= (*slot).weight()
-			*slot = nil
-		}
+	if x.bytes > r.budget {
+		return
 	}
-}
-
-// get looks up records by their offsets; what the ring no longer has is nil.
-func (r *ring) get(records []event.Record) []*shaped {
-	found := make([]*shaped, len(records))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.slots == nil {
-		return found
+	r.runs = append(r.runs, x)
+	n := 0
+	for r.bytes += x.bytes; r.bytes > r.budget; n++ {
+		r.bytes -= r.runs[n].bytes
+		r.runs[n] = run{}
 	}
-	for i := range records {
-		if s := r.slots[records[i].Offset%ringEntries]; s != nil && s.offset == records[i].Offset {
-			found[i] = s
+	r.runs = r.runs[n:]
+}
+
+// runsAtOnce is how many runs a look returns at most.
+const runsAtOnce = 8
+
+// after adds to runs the first ones of which some offsets lie behind o, up to runsAtOnce.
+func (r *ring) after(o event.Offset, runs []run) []run {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(r.runs, o, func(x run, o event.Offset) int {
+		if x.to <= o {
+			return -1
 		}
-	}
-	return found
+		return 1
+	})
+	return append(runs, r.runs[i:min(len(r.runs), i+runsAtOnce)]...)
 }

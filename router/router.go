@@ -216,34 +216,37 @@ func (t *topic) subscribe(log Log) error {
 // event without a time of receipt gets the present one. Of an event that the pipeline's dedupe leaves out, the id of the first one
 // is returned.
 func (r *Router) Emit(pipeline string) Emit {
-	for _, p := range r.pipelines {
-		if p.name == pipeline {
-			return func(ctx context.Context, b event.Batch) ([]string, error) { return r.emit(ctx, p, b) }
-		}
+	if p := r.pipeline(pipeline); p != nil {
+		return func(ctx context.Context, b event.Batch) ([]string, error) { return r.emit(ctx, p, b) }
 	}
 	return func(context.Context, event.Batch) ([]string, error) {
 		return nil, fmt.Errorf("there is no pipeline %q", pipeline)
 	}
 }
 
-func (r *Router) emit(ctx context.Context, p *pipeline, b event.Batch) ([]string, error) {
-	now := r.clock.Now().UTC()
-	var events []event.Event
-	counts := pushed{}
-	if p.push != nil {
-		counts = p.push.run(&b, now)
-		events = counts.events
-	} else {
-		events = b.All()
-		for i := range events {
-			receivedAt(&events[i], now)
+// pipeline is the one with a name, nil if there is none.
+func (r *Router) pipeline(name string) *pipeline {
+	for _, p := range r.pipelines {
+		if p.name == name {
+			return p
 		}
 	}
-	c := event.Commit{Appends: p.appends(events, b.Body)}
+	return nil
+}
+
+func (r *Router) emit(ctx context.Context, p *pipeline, b event.Batch) ([]string, error) {
+	x, ok := b.Prepared.(*prepared)
+	if !ok {
+		var err error
+		if x, err = r.prepare(p, &b); err != nil {
+			return nil, err
+		}
+	}
+	c := event.Commit{Appends: p.appends(x, b.Body)}
 	if len(b.State) > 0 {
 		c.States = []event.State{{Owner: sourceOwner(p.name), Changes: b.State}}
 	}
-	ids, left := idsOf(events), 0
+	ids, left := idsOf(x.events), 0
 	if c.Appends != nil || c.States != nil {
 		appended, err := r.log.Commit(ctx, c)
 		if err != nil {
@@ -251,9 +254,9 @@ func (r *Router) emit(ctx context.Context, p *pipeline, b event.Batch) ([]string
 		}
 		left = p.answer(ids, c.Appends, appended)
 	}
-	p.received.Add(int64(len(events) - left))
-	if p.push != nil {
-		p.push.committed(counts)
+	p.received.Add(int64(x.Len() - left))
+	if x.tally != nil {
+		p.tally.merge(x.tally)
 	}
 	return ids, nil
 }

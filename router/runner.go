@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/millrace-run/millrace/event"
@@ -20,11 +21,22 @@ type runner struct {
 	rows   bool // see Router.rows
 	dues   *dues
 	more   bool // Next may have more
+	ranges bool // the log takes one outcome for many events
+
+	// Of shape, used again for each batch.
+	room    []shaped
+	wants   []want
+	subject rules.Subject
 }
 
 func newRunner(r *Router, t *topic) *runner {
+	_, ranges := t.sub.Subscription.(event.Skipper)
+	if l, ok := t.sub.Subscription.(event.Reuser); ok {
+		l.Reuse()
+	}
 	return &runner{
-		topic: t, log: r.log, clock: r.clock, shared: r.can.Shared, rows: r.rows(), dues: newDues(t.sub, t.guard), more: true,
+		ranges: ranges, topic: t, log: r.log, clock: r.clock, shared: r.can.Shared, rows: r.rows(),
+		dues: newDues(t.sub, t.guard), more: true,
 	}
 }
 
@@ -84,45 +96,69 @@ func (r *runner) read(stop, work context.Context) error {
 	if !r.more {
 		return nil
 	}
-	batch := r.shape(records)
-	if err := r.settle(work, batch); err != nil {
+	kept := r.shape(records)
+	if err := r.settle(work, records, kept); err != nil {
 		return err
 	}
-	r.tally.settled(batch)
-	r.publish(batch)
+	r.tally.settled(kept)
+	r.publish(records, kept)
 	return nil
 }
 
-func (r *runner) shape(records []event.Record) []*shaped {
-	batch := make([]*shaped, len(records))
-	all := make([]shaped, len(records)) // in one piece: those of a batch are forgotten at about the same time
+// shape returns what is left of records: what the stages did not drop. It shapes into memory of its own, which it uses again.
+func (r *runner) shape(records []event.Record) []shaped {
 	sinks := len(r.plan.Sinks)
-	wants := make([]want, sinks*len(records))
-	var subject rules.Subject
+	r.room = slices.Grow(r.room[:0], len(records))
+	r.wants = slices.Grow(r.wants[:0], sinks*len(records))
+	defer func() {
+		clear(r.room) // else they stay in memory
+		r.subject = rules.Subject{}
+	}()
 	given, left := 0, int64(0)
 	for i := range records {
-		batch[i] = &all[i]
-		r.shaper.allInto(batch[i], &records[i], wants[i*sinks:(i+1)*sinks:(i+1)*sinks], r.tally, &subject)
+		n := len(r.room)
+		r.room = r.room[:n+1]
+		s, wants := &r.room[n], r.wants[n*sinks:(n+1)*sinks:(n+1)*sinks]
+		clear(wants)
+		r.shaper.allInto(s, &records[i], wants, r.tally, &r.subject)
 		given += records[i].Event.Size()
-		left += batch[i].bytes()
-	}
-	if isFew(int(left), given) {
-		for _, s := range batch {
-			s.detach()
+		left += s.bytes()
+		if s.fate == dropped {
+			r.room = r.room[:n]
 		}
 	}
-	return batch
+	return r.keep(isFew(int(left), given))
+}
+
+// keep copies what is left, to where sinks may keep it.
+func (r *runner) keep(few bool) []shaped {
+	kept := slices.Clone(r.room)
+	wants := slices.Clone(r.wants[:len(kept)*len(r.plan.Sinks)])
+	for i := range kept {
+		n := len(kept[i].wants)
+		kept[i].wants, wants = wants[:n:n], wants[n:]
+		if few {
+			kept[i].detach()
+		}
+	}
+	return kept
 }
 
 // settle ends a batch for the runner. A dead letter is on disk before any sink may see the batch: a sink settles such an event
 // because the dead letter has it, and must not be the only one of the two that survives a crash.
-func (r *runner) settle(work context.Context, batch []*shaped) error {
-	outcomes := make([]event.Outcome, len(batch))
+func (r *runner) settle(work context.Context, records []event.Record, kept []shaped) error {
+	var outcomes []event.Outcome
 	dead := false
-	for i, s := range batch {
-		outcomes[i].Offset = s.offset
-		outcomes[i].Exception = r.letter(s, nil)
-		dead = dead || outcomes[i].Exception != nil
+	for i := range records {
+		o := event.Outcome{Offset: records[i].Offset}
+		if len(kept) > 0 && kept[0].offset == o.Offset {
+			o.Exception = r.letter(&kept[0], nil)
+			dead = dead || o.Exception != nil
+			kept = kept[1:]
+		}
+		if !r.ranges || !extend(outcomes, &o) {
+			outcomes = append(outcomes, o)
+		}
 	}
 	return r.guard.do(work, "settle", func() error {
 		if !dead {
@@ -131,6 +167,19 @@ func (r *runner) settle(work context.Context, batch []*shaped) error {
 		_, err := r.log.Commit(work, event.Commit{Settles: []event.Settle{{Subscription: r.subscription(), Outcomes: outcomes}}})
 		return err
 	})
+}
+
+// extend makes the last outcome that of o too, if it can.
+func extend(outcomes []event.Outcome, o *event.Outcome) bool {
+	if len(outcomes) == 0 || o.Exception != nil {
+		return false
+	}
+	last := &outcomes[len(outcomes)-1]
+	if last.Exception != nil || last.Last() != o.Offset-1 {
+		return false
+	}
+	last.Through = o.Offset
+	return true
 }
 
 func (r *runner) subscription() string { return SubscriptionName(r.name, "") }
@@ -148,10 +197,13 @@ func (r *runner) letter(s *shaped, before *event.Exception) *event.Exception {
 }
 
 // publish hands a batch to the sinks of the topic and wakes them.
-func (r *runner) publish(batch []*shaped) {
+func (r *runner) publish(records []event.Record, kept []shaped) {
 	if r.shared {
-		r.ring.put(batch)
-		r.position.Store(int64(batch[len(batch)-1].offset))
+		first, last := &records[0], records[len(records)-1].Offset
+		if int(last-first.Offset) == len(records)-1 { // else some are not the runner's to judge
+			r.ring.put(newRun(first.Offset, last, first.Event.Received, kept))
+		}
+		r.position.Store(int64(last))
 	}
 	for _, l := range r.readers {
 		l.fed.Ring()
@@ -181,11 +233,11 @@ func (r *runner) redriven(stop, work context.Context) error {
 	if len(again) == 0 || err != nil {
 		return err
 	}
-	batch := make([]*shaped, len(again))
+	batch := make([]shaped, len(again))
 	outcomes := make([]event.Outcome, len(again))
 	for i, x := range again {
-		batch[i] = r.shaper.all(&x.Record, make([]want, len(r.plan.Sinks)), r.tally)
-		outcomes[i] = event.Outcome{Offset: x.Record.Offset, Row: true, Exception: r.letter(batch[i], &x.Exception)}
+		r.shaper.allInto(&batch[i], &x.Record, make([]want, len(r.plan.Sinks)), r.tally, &rules.Subject{})
+		outcomes[i] = event.Outcome{Offset: x.Record.Offset, Row: true, Exception: r.letter(&batch[i], &x.Exception)}
 	}
 	r.tally.settled(batch)
 	return r.guard.do(work, "settle a redrive", func() error {
@@ -201,11 +253,12 @@ func (r *runner) redriven(stop, work context.Context) error {
 // handOver adds to a commit what brings redriven events to the sinks that want them: a row for each sink that has passed the event
 // by. A sink that has not come to it yet needs none, and can have none beyond its window. A sink whose when fails gets the
 // event too, and makes a dead letter of its own. Where rows cannot be given like this, the event is appended anew.
-func (r *runner) handOver(c *event.Commit, batch []*shaped, again []*event.Exceptional) {
+func (r *runner) handOver(c *event.Commit, batch []shaped, again []*event.Exceptional) {
 	now := r.clock.Now().UTC()
 	for i, reader := range r.readers {
 		var rows []event.Outcome
-		for _, s := range batch {
+		for k := range batch {
+			s := &batch[k]
 			if r.rows && s.wanted(i) != wantNo && s.offset <= event.Offset(reader.taken.Load()) {
 				rows = append(rows, redrive(s.offset, now))
 			}
@@ -218,8 +271,8 @@ func (r *runner) handOver(c *event.Commit, batch []*shaped, again []*event.Excep
 		return
 	}
 	var events []event.Event
-	for i, s := range batch {
-		if s.fate == passes && !s.unmatched() {
+	for i := range batch {
+		if s := &batch[i]; s.fate == passes && !s.unmatched() {
 			events = append(events, again[i].Record.Event)
 		}
 	}

@@ -93,8 +93,12 @@ func (s *serial) turn(stop, work context.Context) error {
 // sort puts what is to be settled in the order of the offsets, in which it takes the cursor along over more than a window.
 func (s *serial) sort() {
 	for _, l := range s.lanes {
-		slices.SortStableFunc(l.outcomes, func(x, y event.Outcome) int { return cmp.Compare(x.Offset, y.Offset) })
+		sortOutcomes(l.outcomes)
 	}
+}
+
+func sortOutcomes(all []event.Outcome) {
+	slices.SortStableFunc(all, func(x, y event.Outcome) int { return cmp.Compare(x.Offset, y.Offset) })
 }
 
 // wants is when the sink wants to be tended; zero is never.
@@ -192,10 +196,15 @@ func (s *serial) gather(stop context.Context, now time.Time) (err error) {
 		return nil
 	}
 	s.tasks = b.tasks
-	slices.SortStableFunc(s.tasks, func(x, y *task) int {
+	sortTasks(s.tasks)
+	return err
+}
+
+// sortTasks puts tasks in the order in which a call gets them.
+func sortTasks(tasks []*task) {
+	slices.SortStableFunc(tasks, func(x, y *task) int {
 		return cmp.Or(cmp.Compare(x.lane.at, y.lane.at), cmp.Compare(x.offset, y.offset))
 	})
-	return err
 }
 
 // next takes an event of a lane that fits into the call, or nil.
@@ -224,14 +233,14 @@ func (s *serial) next(stop context.Context, l *lane, b *batcher, now time.Time) 
 
 func (s *serial) nextFresh(stop context.Context, l *lane, b *batcher, now time.Time) (*task, error) {
 	for len(b.tasks) > 0 || len(l.outcomes) < Window {
-		item, err := l.peek(stop)
-		if item == nil || err != nil {
+		in, err := l.peek(stop)
+		if in == nil || err != nil {
 			return nil, err
 		}
 		if l.first == 0 {
-			l.first = item.offset
+			l.first = in.offset
 		}
-		if item.offset-l.first >= s.span(l) || !b.fits(item) {
+		if in.last()-l.first >= s.span(l) || in.shaped != nil && !b.fits(in.shaped) {
 			b.close = s.plan.Batch.Wait > 0
 			return nil, nil
 		}
@@ -258,8 +267,9 @@ func (s *serial) passes(t *task, o *event.Outcome) bool {
 }
 
 func (s *serial) deliver(work context.Context, now time.Time) error {
-	batch := make([]event.Delivery, len(s.tasks))
-	for i, t := range s.tasks {
+	call, rest := s.reach()
+	batch := make([]event.Delivery, len(call))
+	for i, t := range call {
 		batch[i] = t.delivery(now)
 	}
 	s.counts.inFlight.Store(int64(len(batch)))
@@ -276,7 +286,13 @@ func (s *serial) deliver(work context.Context, now time.Time) error {
 		s.counts.attempts[outcomeAbandoned].Add(int64(len(batch)))
 		return context.Cause(work)
 	}
-	e := s.conclude(settling, ended.Sub(now), ended)
+	e := s.conclude(call, settling, ended.Sub(now), ended)
+	e.keep(rest)
+	if e.torn() {
+		s.stale = true
+		s.hold(e.failure, e.worst, ended)
+		return nil
+	}
 	if len(e.settles) > 0 {
 		if err := s.commit(work, e, settling.Changes); err != nil {
 			return s.uncommitted(work, err, ended)
@@ -303,7 +319,8 @@ func settledNone(s event.Settling) bool {
 // ending is what a call comes to. Nothing of it holds before it is committed.
 type ending struct {
 	settles map[*lane][]event.Outcome
-	kept    []*task // to be delivered again
+	kept    []*task                // to be delivered again
+	lowest  map[*lane]event.Offset // of those kept, the first that holds the cursor
 	dead    []*task
 	counts  [outcomes]int64
 	failure *event.Failure // the first of those that keep a task
@@ -313,9 +330,36 @@ type ending struct {
 
 func (e *ending) settle(t *task, o event.Outcome) { e.settles[t.lane] = append(e.settles[t.lane], o) }
 
-func (s *serial) conclude(settling event.Settling, took time.Duration, now time.Time) *ending {
-	e := &ending{settles: make(map[*lane][]event.Outcome, len(s.lanes))}
-	for i, t := range s.tasks {
+// keep adds tasks to those that are kept.
+func (e *ending) keep(tasks []*task) {
+	e.kept = append(e.kept, tasks...)
+	sortTasks(e.kept)
+	for _, t := range e.kept {
+		if e.lowest[t.lane] == 0 && !t.row {
+			e.lowest[t.lane] = t.offset
+		}
+	}
+}
+
+// near says whether an outcome of a lane can be committed while others are kept: it must lie within the window.
+func (e *ending) near(l *lane, o *event.Outcome) bool {
+	return e.lowest[l] == 0 || o.Last() < e.lowest[l]+Window
+}
+
+// torn says that the sink settled events which cannot be settled beside those that are kept. The changes of its state are of both, so
+// nothing of it can be committed.
+func (e *ending) torn() bool {
+	for l, outcomes := range e.settles {
+		if slices.ContainsFunc(outcomes, func(o event.Outcome) bool { return !e.near(l, &o) }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *serial) conclude(call []*task, settling event.Settling, took time.Duration, now time.Time) *ending {
+	e := &ending{settles: make(map[*lane][]event.Outcome, len(s.lanes)), lowest: map[*lane]event.Offset{}}
+	for i, t := range call {
 		if v := settling.Verdicts[i]; v == nil {
 			e.counts[outcomeDelivered]++
 			e.settle(t, t.settled(settling.Status(i), took))
@@ -357,8 +401,10 @@ func (s *serial) judgeOne(e *ending, t *task, f event.Failure, now time.Time) {
 func (s *serial) commit(work context.Context, e *ending, changes event.Changes) error {
 	var c event.Commit
 	for _, l := range s.lanes {
-		if all := slices.Concat(l.outcomes, e.settles[l]); len(all) > 0 {
-			slices.SortStableFunc(all, func(x, y event.Outcome) int { return cmp.Compare(x.Offset, y.Offset) })
+		all := slices.Concat(l.outcomes, e.settles[l])
+		all = slices.DeleteFunc(all, func(o event.Outcome) bool { return !e.near(l, &o) })
+		if len(all) > 0 {
+			sortOutcomes(all)
 			c.Settles = append(c.Settles, event.Settle{Subscription: l.name, Outcomes: all})
 		}
 	}
@@ -401,7 +447,7 @@ func (s *serial) apply(e *ending, now time.Time) {
 	}
 	if len(e.settles) > 0 {
 		for _, l := range s.lanes {
-			l.outcomes = nil
+			l.outcomes = slices.DeleteFunc(l.outcomes, func(o event.Outcome) bool { return e.near(l, &o) })
 		}
 	}
 	if e.counts[outcomeDelivered] > 0 {

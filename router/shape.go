@@ -93,14 +93,8 @@ func newShaper(p *pipelines.Pipeline) *shaper {
 	return s
 }
 
-// all shapes an event for every sink. wants is room for one want per sink. t counts and may be nil.
-func (s *shaper) all(r *event.Record, wants []want, t *tally) *shaped {
-	out := &shaped{}
-	s.allInto(out, r, wants, t, &rules.Subject{})
-	return out
-}
-
-// allInto is all into memory of the caller, who gives the same subject for many events.
+// allInto shapes an event for every sink, into memory of the caller, who gives the same subject for many events. wants is room for
+// one want per sink. t counts and may be nil.
 func (s *shaper) allInto(out *shaped, r *event.Record, wants []want, t *tally, subject *rules.Subject) {
 	s.shape(out, r, t, subject)
 	out.wants = wants

@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/pipelines"
+	"github.com/millrace-run/millrace/rules"
 )
 
 func TestBackoff(t *testing.T) {
@@ -249,30 +250,52 @@ func TestBreakerOff(t *testing.T) {
 }
 
 func TestRing(t *testing.T) {
-	entry := func(o event.Offset, size int) *shaped {
-		return &shaped{offset: o, size: int64(size)}
+	events := func(from, to event.Offset, size int64, kept ...event.Offset) run {
+		var all []shaped
+		for _, o := range kept {
+			all = append(all, shaped{offset: o, size: size})
+		}
+		return newRun(from, to, time.Time{}, all)
 	}
-	has := func(r *ring, o event.Offset) bool { return r.get([]event.Record{{Offset: o}})[0] != nil }
-	r := newRing(10 * (ringOverhead + 1000))
+	has := func(r *ring, o event.Offset) (kept, known bool) {
+		runs := r.after(o-1, nil)
+		if len(runs) == 0 || runs[0].from > o {
+			return false, false
+		}
+		i := runs[0].find(o)
+		return i < len(runs[0].kept) && runs[0].kept[i].offset == o, true
+	}
+	demand := func(r *ring, o event.Offset, kept, known bool) {
+		t.Helper()
+		if k, n := has(r, o); k != kept || n != known {
+			t.Errorf("offset %d: kept %v, known %v", o, k, n)
+		}
+	}
+	r := newRing(10 * (ringOverhead + runOverhead + 1000))
 	for o := event.Offset(1); o <= 30; o++ {
-		r.put([]*shaped{entry(o, 1000)})
+		r.put(events(o, o, 1000, o))
 	}
-	if has(r, 20) || !has(r, 21) || !has(r, 30) || has(r, 31) {
-		t.Error("a full ring does not hold the last ten")
-	}
-	r.put([]*shaped{entry(31, 1<<20)})
-	if has(r, 31) || !has(r, 30) {
-		t.Error("an entry larger than the budget took the place of the others")
-	}
-	r.put([]*shaped{entry(100_000, 1000), entry(100_002, 1000)})
-	if has(r, 30) || has(r, 100_001) || !has(r, 100_000) || !has(r, 100_002) || r.bytes != 2*(ringOverhead+1000) {
-		t.Errorf("a leap left the ring with %d bytes", r.bytes)
+	demand(r, 20, false, false)
+	demand(r, 21, true, true)
+	demand(r, 30, true, true)
+	demand(r, 31, false, false)
+	r.put(events(31, 31, 1<<20, 31))
+	demand(r, 31, false, false) // one that is larger than the budget does not take the place of the others
+	demand(r, 30, true, true)
+	r.put(events(32, 100_000, 1000, 40, 50, 60, 70, 80, 90)) // it comes in pieces
+	demand(r, 31, false, false)
+	demand(r, 33, false, true)
+	demand(r, 90, true, true)
+	demand(r, 99_999, false, true)
+	demand(r, 100_001, false, false)
+	if got := len(r.after(40, nil)); got != 4 {
+		t.Errorf("%d runs", got)
 	}
 	r = newRing(math.MaxInt64)
-	for o := event.Offset(1); o <= 2*ringEntries; o++ {
-		r.put([]*shaped{entry(o, 0)})
+	for o := event.Offset(1); o <= 1_000_000; o += 1000 {
+		r.put(events(o, o+999, 0, o))
 	}
-	if has(r, ringEntries) || !has(r, ringEntries+1) || r.bytes != ringEntries*ringOverhead {
+	if r.bytes != 1000*(ringOverhead+runOverhead) || len(r.after(0, nil)) != runsAtOnce {
 		t.Errorf("the ring holds %d bytes", r.bytes)
 	}
 }
@@ -337,7 +360,10 @@ func TestWeightOfWhatIsLeftOut(t *testing.T) {
 		}, "")
 		shaper := newShaper(s.pipeline())
 		shape := func(id string) *shaped {
-			return shaper.all(&event.Record{Offset: 1, Event: event.Event{ID: id, Source: "/s", Data: make([]byte, 1<<20)}}, nil, nil)
+			out := &shaped{}
+			r := event.Record{Offset: 1, Event: event.Event{ID: id, Source: "/s", Data: make([]byte, 1<<20)}}
+			shaper.allInto(out, &r, nil, nil, &rules.Subject{})
+			return out
 		}
 		if got := shape("emptied").weight(); got < 1<<20 {
 			t.Errorf("an event that was emptied weighs %d", got)

@@ -99,23 +99,28 @@ func (t *tally) uncount(i int, to counted) {
 	s.field = to.field
 }
 
-// merge adds what a scratch tally has, and empties it.
+// merge adds what a scratch tally has, and empties it. t may be one too.
 func (t *tally) merge(scratch *tally) {
 	for i := range scratch.steps {
 		from, to := &scratch.steps[i], &t.steps[i]
 		to.dropped.Add(from.dropped.Swap(0))
 		to.lacking.Add(from.lacking.Swap(0))
 		to.errors.Add(from.errors.Swap(0))
-		if from.field != "" {
+		switch {
+		case from.field == "":
+		case t.quiet:
+			to.field = from.field
+		default:
 			t.tellMissing(to, from.field)
-			from.field = ""
 		}
+		from.field = ""
 	}
 }
 
 // settled counts what a batch of shaped events came to.
-func (t *tally) settled(batch []*shaped) {
-	for _, s := range batch {
+func (t *tally) settled(batch []shaped) {
+	for i := range batch {
+		s := &batch[i]
 		switch {
 		case s.fate == failed:
 			t.dead.Add(1)

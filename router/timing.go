@@ -92,7 +92,7 @@ func (f *feed) ripe(l *lane, now time.Time) bool {
 		return true
 	}
 	in := &l.fresh[0]
-	if in.struck || in.fate != passes || in.wanted(f.index) != wantYes {
+	if !in.goes(f.index) {
 		return true
 	}
 	if t.delay > 0 {

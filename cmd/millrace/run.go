@@ -39,7 +39,7 @@ func (c *command) run(ctx context.Context) error {
 	if app.WritesOut(plan) {
 		out = c.err // standard output has the events and nothing else
 	}
-	tune()
+	tune(plan)
 	return app.Run(ctx, app.Options{
 		Plan: plan, Logger: logger, Version: versionOf(),
 		Started: func(s app.Started) { say(out, "%s", banner(s)) },

@@ -19,12 +19,13 @@ type batch struct {
 	closed bool // a record did not fit
 }
 
-// piece is bytes of a file that records lie in. It does not change once it is made.
+// piece is bytes of a file that records lie in. It does not change before it is recycled.
 type piece struct {
 	identity        // of the file
 	source   string // of its events
 	text     []byte
-	base     int64 // where in the file the text begins; of a text that was decoded, where its record does
+	room     []byte // that text is a part of, if it is what was read
+	base     int64  // where in the file the text begins; of a text that was decoded, where its record does
 }
 
 // span is a record: a part of a piece. It holds no pointers, so that the garbage collector need not look at it.
@@ -43,8 +44,8 @@ func (b *batch) fits(n int) bool {
 }
 
 // begin adds a piece, in which the records lie that are added next.
-func (b *batch) begin(f *file, text []byte, base int64) {
-	b.pieces = append(b.pieces, piece{identity: f.identity, source: f.source, text: text, base: base})
+func (b *batch) begin(f *file, text, room []byte, base int64) {
+	b.pieces = append(b.pieces, piece{identity: f.identity, source: f.source, text: text, room: room, base: base})
 }
 
 // add adds a record of the last piece.

@@ -11,7 +11,7 @@ func TestFewLinesKeepNoBuffer(t *testing.T) {
 	for read, shared := range map[int64]bool{10: true, 1 << 20: false} {
 		buffer := []byte("one two ")
 		b := &batch{bytes: read}
-		b.begin(&file{}, buffer, 0)
+		b.begin(&file{}, buffer, nil, 0)
 		b.add(0, 3)
 		b.add(4, 7)
 		r := b.records()

@@ -16,12 +16,12 @@ import (
 type limits struct {
 	open   int   // files open at once, at least 1
 	chunk  int   // bytes of one read, and of one file's turn
-	events int   // of a batch
+	events int   // of a batch: as many as fit into one segment of the log
 	bytes  int   // of a batch; a larger record goes alone
 	turn   int64 // bytes that are read for one batch, whatever becomes of them
 }
 
-var usual = limits{open: 256, chunk: 256 << 10, events: 8192, bytes: 1 << 20, turn: 16 << 20}
+var usual = limits{open: 256, chunk: 256 << 10, events: 4096, bytes: 1 << 20, turn: 16 << 20}
 
 // idle is how long a file that was rotated or deleted stays as it is before it counts as finished: its writer may have it open.
 const idle = 5 * time.Second
@@ -54,6 +54,8 @@ type engine struct {
 	folds   map[string]time.Time // when a problem was last told
 	hint    int                  // how many events the next batch may have, by the last one
 	scratch []byte               // of the look for a line's end; no event holds it
+	spare   [][]byte             // rooms that nobody uses any more, for what is read next
+	last    *batch               // that next made
 }
 
 func newEngine(s settings, d disk, log *slog.Logger, tell *counts, state map[string][]byte) (*engine, error) {
@@ -96,6 +98,7 @@ type file struct {
 	handle handle
 	used   uint64 // when it was last read, in uses
 	buf    []byte // read from the file, and not yet taken: it begins at Offset. Events hold parts of it, so it is never written again
+	room   []byte // what buf is a part of
 	want   int    // how much to read at once, when a record is larger than a chunk
 
 	scanned int64     // no line ends in [Offset, scanned); valid if it is behind Offset
@@ -217,6 +220,7 @@ func (e *engine) seal(b *batch) (event.Batch, bool) {
 		return event.Batch{}, false
 	}
 	e.hint = min(len(b.spans)+len(b.spans)/8, e.limits.events)
+	e.last = b
 	out := event.Batch{State: e.changes}
 	if len(b.spans) > 0 {
 		r := b.records()
@@ -226,6 +230,18 @@ func (e *engine) seal(b *batch) (event.Batch, bool) {
 	e.tell.lines.Add(int64(out.Count))
 	e.tell.bytes.Add(int64(b.size))
 	return out, true
+}
+
+// recycle lets what was read for the last batch be written again: nobody has parts of it. What is not yet taken of a room keeps it.
+func (e *engine) recycle() {
+	for i := range e.last.pieces {
+		room := e.last.pieces[i].room
+		kept := func(f *file) bool { return f.buf != nil && &f.room[0] == &room[0] }
+		if cap(room) == e.chunk+tailSize && len(e.spare) < spares && !slices.ContainsFunc(e.ready, kept) {
+			e.spare = append(e.spare, room)
+		}
+	}
+	e.last = nil
 }
 
 // busy says that there is something to read.

@@ -155,13 +155,13 @@ func (c *chunk) add(order byteOrder, from int, data []byte) {
 	if order == narrow {
 		if !c.piece {
 			c.piece = true
-			c.batch.begin(c.file, c.all, c.base)
+			c.batch.begin(c.file, c.all, c.room, c.base)
 		}
 		c.batch.add(from, from+len(data))
 		return
 	}
 	text := order.text(data)
-	c.batch.begin(c.file, text, c.base+int64(from))
+	c.batch.begin(c.file, text, nil, c.base+int64(from))
 	c.batch.add(0, len(text))
 }
 

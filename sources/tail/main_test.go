@@ -1,6 +1,8 @@
 package tail
 
 import (
+	"bytes"
+	"context"
 	"log/slog"
 	"maps"
 	"os"
@@ -39,6 +41,37 @@ type rig struct {
 	ids    map[string]bool
 	taken  int // events that lines returned
 	disk   disk
+
+	ahead    bool // batches are prepared, and joined while one is committed
+	follower *follower
+	turns    int
+}
+
+// kept is what a pipeline makes of a batch: it keeps one line in five, and the test remembers all. Len and Size are of those kept.
+type kept struct {
+	all       []event.Event
+	len, size int
+}
+
+func (k *kept) Len() int  { return k.len }
+func (k *kept) Size() int { return k.size }
+func (k *kept) Own() bool { return true }
+
+func (k *kept) Join(other event.Prepared) {
+	next := other.(*kept)
+	k.all, k.len, k.size = append(k.all, next.all...), k.len+next.len, k.size+next.size
+}
+
+func keep(b event.Batch) (event.Prepared, error) {
+	k := &kept{all: b.All()}
+	for i := range k.all {
+		e := &k.all[i]
+		e.Data = bytes.Clone(e.Data)
+		if number(string(e.Data))%5 == 0 {
+			k.len, k.size = k.len+1, k.size+len(e.Data)
+		}
+	}
+	return k, nil
 }
 
 func newRig(t tb, dir, pattern string, change ...func(*Config)) *rig {
@@ -68,12 +101,43 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.engine.limits = r.limits
+	r.follower = &follower{engine: r.engine, prepare: keep, batches: make(chan event.Batch, 1)}
+}
+
+// take commits a batch, or holds it while another is committed, which takes every other turn.
+func (r *rig) take(b event.Batch) {
+	r.t.Helper()
+	if !r.ahead {
+		r.commit(b)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if r.turns++; r.turns%2 == 0 {
+		cancel()
+		r.follower.batches <- event.Batch{} // nobody takes another
+	}
+	r.check(r.follower.hold(ctx, b, r.now))
+	cancel()
+	r.drain()
+}
+
+// drain commits what was handed out.
+func (r *rig) drain() {
+	r.t.Helper()
+	select {
+	case b := <-r.follower.batches:
+		r.commit(b)
+	default:
+	}
 }
 
 // commit is what the log does with a batch.
 func (r *rig) commit(b event.Batch) {
 	r.t.Helper()
 	events := b.All()
+	if b.Prepared != nil {
+		events = b.Prepared.(*kept).all
+	}
 	for _, e := range events {
 		if r.ids[e.ID] {
 			r.t.Fatalf("the id %s of %q is there twice", e.ID, e.Data)
@@ -101,9 +165,13 @@ func (r *rig) read() {
 	r.t.Helper()
 	for n := 0; ; n++ {
 		b, ok := r.engine.next(r.now)
-		if ok {
-			r.commit(b)
-		} else if !r.engine.busy() {
+		switch {
+		case ok:
+			r.take(b)
+		case r.follower.held != nil:
+			r.follower.release(context.Background())
+			r.drain()
+		case !r.engine.busy():
 			return
 		}
 		if n > 100_000 {

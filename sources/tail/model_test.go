@@ -31,10 +31,11 @@ type written struct {
 	part  int // 0: none
 }
 
-func newModel(t tb, dir, pattern string) *model {
+func newModel(t tb, dir, pattern string, ahead bool) *model {
 	m := &model{logs: map[string]*written{}, all: map[int]bool{}, maybe: map[int]bool{}}
 	m.rig = *newRig(t, dir, pattern)
 	m.limits = limits{open: 3, chunk: 64, events: 7, bytes: 300, turn: 1000}
+	m.ahead = ahead
 	m.start()
 	return m
 }
@@ -170,13 +171,13 @@ func (m *model) swap(log string) {
 }
 
 // program runs random actions on two logs. Partial lines are finished by their own file only.
-func program(t *rapid.T, pattern string) {
+func program(t *rapid.T, pattern string, ahead bool) {
 	dir, err := os.MkdirTemp("", "tail")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	m := newModel(t, dir, pattern)
+	m := newModel(t, dir, pattern, ahead)
 	defer func() { m.engine.closeAll() }()
 	logs := rapid.SampledFrom([]string{"a.log", "b.log"})
 	inside := strings.HasSuffix(pattern, ".log*")
@@ -224,7 +225,7 @@ func program(t *rapid.T, pattern string) {
 			m.engine.look(m.now)
 			for range rapid.IntRange(0, 4).Draw(t, "batches") {
 				if b, ok := m.engine.next(m.now); ok {
-					m.commit(b)
+					m.take(b)
 				}
 			}
 			m.engine.next(m.now)
@@ -267,6 +268,7 @@ func program(t *rapid.T, pattern string) {
 
 func TestPrograms(t *testing.T) {
 	for _, pattern := range []string{"*.log", "*.log*"} {
-		t.Run(pattern, func(t *testing.T) { rapid.Check(t, func(t *rapid.T) { program(t, pattern) }) })
+		t.Run(pattern, func(t *testing.T) { rapid.Check(t, func(t *rapid.T) { program(t, pattern, false) }) })
 	}
+	t.Run("ahead", func(t *testing.T) { rapid.Check(t, func(t *rapid.T) { program(t, "*.log*", true) }) })
 }

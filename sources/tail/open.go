@@ -120,18 +120,36 @@ func (e *engine) begun(f *file, now time.Time) {
 
 // fetch reads the next bytes of a file behind its position, at most want, and returns them. With them it reads again the last
 // bytes before the position: if they are not what they were, the file was written anew and grew beyond the position, and
-// fetch returns errReplaced.
-func (e *engine) fetch(f *file, size int64, want int) ([]byte, error) {
+// fetch returns errReplaced. room is what they are a part of.
+func (e *engine) fetch(f *file, size int64, want int) (b, room []byte, err error) {
 	back := min(f.Offset, tailSize)
-	b := make([]byte, back+min(int64(want), size-f.Offset))
-	n, err := readUpTo(f.handle, b, f.Offset-back)
+	room = e.space(int(back + min(int64(want), size-f.Offset)))
+	n, err := readUpTo(f.handle, room, f.Offset-back)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if int64(n) < back || back > 0 && digestOf(b[:back]) != f.TailSum {
-		return nil, errReplaced
+	if int64(n) < back || back > 0 && digestOf(room[:back]) != f.TailSum {
+		return nil, nil, errReplaced
 	}
-	return b[:n], nil
+	return room[:n], room, nil
+}
+
+// spares is how many rooms wait to be used again.
+const spares = 8
+
+// space is room for n bytes. That of a usual read may be used again.
+func (e *engine) space(n int) []byte {
+	whole := e.chunk + tailSize
+	if n <= whole/2 || n > whole {
+		return make([]byte, n)
+	}
+	last := len(e.spare) - 1
+	if last < 0 {
+		return make([]byte, n, whole)
+	}
+	room := e.spare[last]
+	e.spare = e.spare[:last]
+	return room[:n]
 }
 
 // advance moves the position to the end of taken, which begins with the bytes before the old position that fetch read.

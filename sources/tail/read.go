@@ -50,20 +50,20 @@ func (e *engine) refill(f *file, i info, b *batch, now time.Time) error {
 	}
 	if !found {
 		// Nothing new ends a line. What was read before is compared all the same.
-		if _, err := e.fetch(f, i.size, 0); err != nil {
+		if _, _, err := e.fetch(f, i.size, 0); err != nil {
 			return err
 		}
 		f.scanned, f.sure = i.size, true
 		return nil
 	}
-	data, err := e.fetch(f, i.size, max(e.chunk, f.want))
+	data, room, err := e.fetch(f, i.size, max(e.chunk, f.want))
 	if err != nil {
 		return err
 	}
 	f.sure = true
 	back := int(min(f.Offset, tailSize))
 	b.bytes += int64(len(data) - back)
-	c := &chunk{engine: e, file: f, batch: b, all: data, at: back, now: now}
+	c := &chunk{engine: e, file: f, batch: b, all: data, room: room, at: back, now: now}
 	c.last = f.Offset+int64(len(data)-back) >= i.size
 	c.take()
 	return nil
@@ -100,9 +100,9 @@ func (e *engine) probe(f *file, size int64, b *batch) (found bool, err error) {
 
 // take goes on with what was read for the batch before.
 func (e *engine) take(f *file, b *batch) bool {
-	data := f.buf
-	f.buf = nil
-	c := &chunk{engine: e, file: f, batch: b, all: data, at: int(min(f.Offset, tailSize)), now: f.grew}
+	data, room := f.buf, f.room
+	f.buf, f.room = nil, nil
+	c := &chunk{engine: e, file: f, batch: b, all: data, room: room, at: int(min(f.Offset, tailSize)), now: f.grew}
 	c.last = f.Offset+int64(len(data)-c.at) >= f.Size
 	c.take()
 	return true
@@ -114,8 +114,9 @@ type chunk struct {
 	file  *file
 	batch *batch
 	all   []byte
-	at    int  // of the position
-	last  bool // the file ends behind it
+	room  []byte // that all is a part of
+	at    int    // of the position
+	last  bool   // the file ends behind it
 	now   time.Time
 	base  int64 // where in the file all begins
 	piece bool  // all is a piece of the batch
@@ -141,7 +142,7 @@ func (c *chunk) take() {
 	}
 	left := len(c.all) - c.at
 	if !done {
-		f.buf = c.all[max(0, c.at-tailSize):]
+		f.buf, f.room = c.all[max(0, c.at-tailSize):], c.room
 		f.queued = true
 		c.ready = append([]*file{f}, c.ready...) // it goes on first, so that one file at most holds bytes
 		return

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,7 @@ type Source struct {
 	opened   bool
 	running  atomic.Bool
 	counts   counts
+	prepare  func(event.Batch) (event.Prepared, error) // nil: batches are emitted as they are
 }
 
 // New checks the settings and opens nothing. Relative paths start at the working directory of this moment. Its error joins one
@@ -63,6 +65,9 @@ func (s *Source) Open(_ context.Context, state map[string][]byte, _ func(context
 	s.state, s.opened = state, true
 	return nil
 }
+
+// Ahead has prepare called with each batch before its turn to be emitted comes. It must be called before Run, if at all.
+func (s *Source) Ahead(prepare func(event.Batch) (event.Prepared, error)) { s.prepare = prepare }
 
 // Counts is what the source has done so far. It may be called at any time.
 func (s *Source) Counts() Counts { return s.counts.read() }
@@ -112,30 +117,49 @@ func (s *Source) Run(ctx context.Context, emit Emit) error {
 		return err
 	}
 	reading, stop := context.WithCancel(ctx)
-	batches := make(chan event.Batch)
+	f := &follower{engine: e, clock: s.clock, watch: s.watch(s.log), prepare: s.prepare, batches: make(chan event.Batch)}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		f := &follower{engine: e, clock: s.clock, watch: s.watch(s.log)}
+		defer stop()
 		defer f.watch.close()
 		defer e.closeAll()
-		f.follow(reading, batches)
+		f.follow(reading)
 	}()
-	err = s.emitAll(ctx, emit, batches)
+	err = s.emitAll(reading, emit, f.batches)
 	stop()
 	<-ended
+	switch {
+	case f.fault != nil:
+		return f.fault
+	case err == nil:
+		s.last(ctx, emit, f.held)
+	case ctx.Err() != nil:
+		return nil // nothing may be committed behind a batch that was not
+	}
 	return err
 }
 
-// emitAll emits batches until ctx ends or one fails for good.
+// lastMost is how long the last position waits for the log.
+const lastMost = time.Second
+
+// last commits a position behind lines of which nothing was left and that waits for company. Without it they would only be read
+// again, so it is not insisted on.
+func (s *Source) last(ctx context.Context, emit Emit, held *held) {
+	if held == nil || held.Prepared.Len() > 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastMost)
+	defer cancel()
+	_, _ = emit(ctx, held.Batch)
+}
+
+// emitAll emits batches until ctx ends between two of them (nil), or one is not committed.
 func (s *Source) emitAll(ctx context.Context, emit Emit, batches <-chan event.Batch) error {
 	for {
 		select {
 		case b := <-batches:
 			if err := s.emit(ctx, emit, b); err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
 				return err
 			}
 		case <-ctx.Done():
@@ -157,28 +181,99 @@ type follower struct {
 	*engine
 	clock event.Clock
 	watch *watch
+
+	prepare func(event.Batch) (event.Prepared, error) // nil: batches are handed out as they are
+	batches chan event.Batch
+	held    *held // prepared and not yet handed out; nil for none
+	fault   error // why a batch could not be prepared
+
 	next  time.Time // of the next look, if nothing hurries
 	least time.Time // before which there is none
 }
 
-// follow reads and hands out batches until ctx ends.
-func (f *follower) follow(ctx context.Context, batches chan<- event.Batch) {
-	for ctx.Err() == nil {
+// follow reads and hands out batches until ctx ends or there is a fault.
+func (f *follower) follow(ctx context.Context) {
+	for ctx.Err() == nil && f.fault == nil {
 		now := f.clock.Now()
 		f.watch.tell(f.engine)
 		f.lookAt(now)
 		f.expire(now)
 		b, ok := f.engine.next(now)
-		if ok {
-			select {
-			case batches <- b:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		if !f.busy() {
+		switch {
+		case ok && f.prepare == nil:
+			f.handOut(ctx, b)
+		case ok:
+			f.fault = f.hold(ctx, b, now)
+		case f.held != nil:
+			f.release(ctx)
+		case !f.busy():
 			f.wait(ctx, now)
 		}
+	}
+}
+
+func (f *follower) handOut(ctx context.Context, b event.Batch) {
+	select {
+	case f.batches <- b:
+	case <-ctx.Done():
+	}
+}
+
+// held is what was prepared while another batch was committed, or what is only a position: a batch joined from several. All of it
+// is one commit.
+type held struct {
+	event.Batch
+	bytes int64     // read for it
+	since time.Time // when the first of it was read
+}
+
+// Of a log of which nothing is left, positions alone are committed. Nobody waits for them, and a crash costs no more than to read
+// again what lies behind the last: so they are committed at most so often, or after so many bytes.
+const (
+	heldTime  = 100 * time.Millisecond
+	heldBytes = 64 << 20
+)
+
+// hold prepares a batch and joins it to what is held. That is handed out as soon as somebody wants it, if it is more than a
+// position; and waited with when it is as large as a batch may be.
+func (f *follower) hold(ctx context.Context, b event.Batch, now time.Time) error {
+	read := f.last.bytes
+	prepared, err := f.prepare(b)
+	if err != nil {
+		return err
+	}
+	if prepared.Own() {
+		f.recycle()
+	}
+	h := f.held
+	if h == nil {
+		h = &held{Batch: event.Batch{State: b.State, Prepared: prepared}, since: now}
+		f.held = h
+	} else {
+		maps.Copy(h.State, b.State)
+		h.Prepared.Join(prepared)
+	}
+	h.bytes += read
+	n := h.Prepared.Len()
+	switch {
+	case n >= f.limits.events || h.Prepared.Size() >= f.limits.bytes || h.bytes >= heldBytes:
+		f.release(ctx)
+	case n > 0 || now.Sub(h.since) >= heldTime:
+		select {
+		case f.batches <- h.Batch:
+			f.held = nil
+		default:
+		}
+	}
+	return nil
+}
+
+// release hands out what is held.
+func (f *follower) release(ctx context.Context) {
+	select {
+	case f.batches <- f.held.Batch:
+		f.held = nil
+	case <-ctx.Done():
 	}
 }
 
