@@ -87,7 +87,7 @@ func deliveryOf(s *event.Standing) console.Delivery {
 	d := console.Delivery{Sink: sink, State: deliveryStates[s.State], Receipts: make([]console.Receipt, len(s.Receipts))}
 	if x := s.Exception; x != nil {
 		d.Attempts, d.Reason, d.Status, d.LastError = x.Attempts, string(x.Reason), x.Status, x.Error
-		d.LastAt, d.NextAt = utc(x.LastAt), utc(x.NextAt)
+		d.LastAt, d.NextAt, d.History = utc(x.LastAt), utc(x.NextAt), attemptsOf(x.History)
 	}
 	for i, r := range s.Receipts {
 		d.Receipts[i] = console.Receipt{Attempt: r.Attempt, Status: r.Status, Millis: r.Took.Milliseconds(), At: r.At}

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +37,7 @@ func (l *deadLog) Drop(_ context.Context, q event.DeadQuery) (int, error) {
 func (l *deadLog) DeadLetters(_ context.Context, q event.DeadQuery) ([]event.DeadLetter, error) {
 	var out []event.DeadLetter
 	for _, d := range l.dead {
-		if d.ID > q.After && (len(q.IDs) == 0 || slices.Contains(q.IDs, d.ID)) && len(out) < q.Limit {
+		if d.ID > q.After && q.Selects(&d) && len(out) < q.Limit {
 			out = append(out, d)
 		}
 	}
@@ -89,8 +88,14 @@ func TestDeadLettersAreSelectedAcrossPages(t *testing.T) {
 		{Query{Limit: pageSize}, pageSize},
 		{Query{Pipeline: "orders", Sink: "archive"}, 3*pageSize/4 + 1},
 		{Query{Pipeline: "old"}, 3 * pageSize / 4},
-		{Query{Sink: "warehouse", Limit: 600}, 600},
-		{Query{IDs: []int64{3, 2000}}, 2},
+		{Query{Sink: "warehouse", Limit: 40}, 40},
+		{Query{IDs: []int64{3, 3 * pageSize}}, 2},
+		{Query{Statuses: []int{503}}, 0},
+		{Query{Statuses: []int{422}, Text: "n", Since: time.Unix(1, 0), Until: time.Unix(2, 0), Limit: 9}, 9},
+		{Query{Until: time.Unix(1, 0)}, 0},
+		{Query{Text: "yes"}, 0},
+		{Query{Where: "id == 'o-1'"}, 3*pageSize + 2},
+		{Query{Where: "data.total > 1"}, 0},
 		{Query{Pipeline: "nobody"}, 0},
 	} {
 		got, err := l.DeadLetters(t.Context(), c.q)
@@ -104,23 +109,24 @@ func TestDeadLettersAreSelectedAcrossPages(t *testing.T) {
 func TestRedriveKeepsToThePlan(t *testing.T) {
 	for _, c := range []struct {
 		q    Query
+		ids  []int64
 		want []string
 	}{
-		{Query{}, []string{"orders/", "orders/archive", "orders/warehouse", "warehouse/", "warehouse/received"}},
-		{Query{IDs: []int64{4}}, []string{"orders/", "orders/archive", "orders/warehouse", "warehouse/", "warehouse/received"}},
-		{Query{Pipeline: "orders"}, []string{"orders/", "orders/archive", "orders/warehouse"}},
-		{Query{Sink: "warehouse"}, []string{"orders/warehouse"}},
-		{Query{Pipeline: "warehouse", Sink: "received"}, []string{"warehouse/received"}},
+		{Query{}, []int64{1, 2, 3}, []string{"orders/", "orders/archive", "orders/warehouse", "warehouse/", "warehouse/received"}},
+		{Query{IDs: []int64{4}}, nil, nil},
+		{Query{Pipeline: "orders"}, []int64{1, 2, 3}, []string{"orders/", "orders/archive", "orders/warehouse"}},
+		{Query{Sink: "warehouse"}, []int64{2}, []string{"orders/warehouse"}},
+		{Query{Pipeline: "warehouse", Sink: "received"}, nil, nil},
 	} {
 		l := dead(4)
-		if _, err := (letters{l, twoSinks}).Redrive(t.Context(), c.q); err != nil {
+		if _, err := (letters{l, twoSinks}).Redrive(t.Context(), c.q, Redrive{}); err != nil {
 			t.Errorf("%+v: %v", c.q, err)
 		}
-		if d := cmp.Diff(event.DeadQuery{IDs: c.q.IDs, Subscriptions: c.want}, l.redriven); d != "" {
+		if d := cmp.Diff(event.DeadQuery{IDs: c.ids, Subscriptions: c.want}, l.redriven); d != "" {
 			t.Errorf("%+v: %s", c.q, d)
 		}
 	}
-	_, err := letters{dead(4), twoSinks}.Redrive(t.Context(), Query{Pipeline: "old"})
+	_, err := letters{dead(4), twoSinks}.Redrive(t.Context(), Query{Pipeline: "old"}, Redrive{})
 	if err == nil || !strings.Contains(err.Error(), "orders (archive, warehouse)") {
 		t.Errorf("a pipeline that is not there: %v", err)
 	}
@@ -132,12 +138,13 @@ func TestDropKnowsWhatIsNoMore(t *testing.T) {
 		q    Query
 		want event.DeadQuery
 	}{
-		{Query{}, event.DeadQuery{}},
-		{Query{IDs: []int64{4}, Reasons: []string{"age"}}, event.DeadQuery{IDs: []int64{4}, Reasons: []event.Reason{event.ReasonAge}}},
-		{Query{Pipeline: "old"}, event.DeadQuery{Subscriptions: []string{"old/gone"}}},
-		{Query{Pipeline: "orders"}, event.DeadQuery{Subscriptions: []string{"orders/", "orders/archive", "orders/warehouse"}}},
-		{Query{Sink: "gone"}, event.DeadQuery{Subscriptions: []string{"old/gone"}}},
-		{Query{Pipeline: "warehouse"}, event.DeadQuery{Subscriptions: []string{"warehouse/", "warehouse/received"}}}, // it never ran
+		{Query{}, event.DeadQuery{IDs: []int64{1, 2, 3, 4}}},
+		{Query{IDs: []int64{4}, Reasons: []string{"permanent"}}, event.DeadQuery{IDs: []int64{4}, Reasons: []event.Reason{event.ReasonPermanent}}},
+		{Query{IDs: []int64{4}, Reasons: []string{"age"}}, event.DeadQuery{}},
+		{Query{Pipeline: "old"}, event.DeadQuery{IDs: []int64{4}, Subscriptions: []string{"old/gone"}}},
+		{Query{Pipeline: "orders"}, event.DeadQuery{IDs: []int64{1, 2, 3}, Subscriptions: []string{"orders/", "orders/archive", "orders/warehouse"}}},
+		{Query{Sink: "gone"}, event.DeadQuery{IDs: []int64{4}, Subscriptions: []string{"old/gone"}}},
+		{Query{Pipeline: "warehouse"}, event.DeadQuery{}}, // it never ran
 	} {
 		l := dead(4)
 		if _, err := (letters{l, twoSinks}).Drop(t.Context(), c.q); err != nil {

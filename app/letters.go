@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -13,14 +14,21 @@ import (
 	"github.com/millrace-run/millrace/router"
 )
 
-// DeadLetter, Query, Selection, Redriven and Dropped are what commands and the admin API exchange; see console.
+// What commands and the admin API exchange about dead letters; see console.
 type (
-	DeadLetter = console.DeadLetter
-	Query      = console.Query
-	Selection  = console.Selection
-	Redriven   = console.Redriven
-	Dropped    = console.Dropped
+	DeadLetter     = console.DeadLetter
+	Attempt        = console.Attempt
+	Count          = console.Count
+	Query          = console.Query
+	Selection      = console.Selection
+	Redrive        = console.Redrive
+	RedriveRequest = console.RedriveRequest
+	Redriven       = console.Redriven
+	Dropped        = console.Dropped
 )
+
+// SelectionOf is what a request says for a query.
+func SelectionOf(q Query) Selection { return console.SelectionOf(q) }
 
 // Reasons are the words that a dead letter's reason can be.
 func Reasons() []string { return console.Reasons() }
@@ -31,36 +39,99 @@ type letters struct {
 	plan *pipelines.Plan
 }
 
-// pageSize is how many dead letters are read from the log at a time.
-const pageSize = 1000
+// How many dead letters are read from the log at a time: with their events, without, and with those that an edit makes of them.
+const (
+	pageSize = 256
+	barePage = 512
+	editPage = 64
+)
 
 // DeadLetters lists what q selects, those of pipelines and sinks that the plan no longer has too.
-func (l letters) DeadLetters(ctx context.Context, q Query) ([]DeadLetter, error) {
-	var found []DeadLetter
-	ask := event.DeadQuery{IDs: q.IDs, Reasons: reasons(q), After: q.After, Limit: pageSize}
-	for {
-		if q.Limit > 0 && q.Pipeline == "" && q.Sink == "" { // nothing is passed over below
-			ask.Limit = min(pageSize, q.Limit-len(found))
+func (l letters) DeadLetters(ctx context.Context, q Query) (found []DeadLetter, err error) {
+	_, err = l.each(ctx, q, event.DeadQuery{}, func(piece []event.DeadLetter) error {
+		for i := range piece {
+			d := describe(&piece[i], q.Event)
+			d.Durable = l.durable(d.ID)
+			found = append(found, d)
 		}
+		return nil
+	})
+	return found, err
+}
+
+// CountDead counts what q selects, by what a line of the list has in common.
+func (l letters) CountDead(ctx context.Context, q Query) (counts []Count, err error) {
+	sums := map[Count]int{}
+	_, err = l.each(ctx, q, event.DeadQuery{Bare: true}, func(piece []event.DeadLetter) error {
+		for i := range piece {
+			pipeline, _, sink := router.ParseSubscription(piece[i].Subscription)
+			x := &piece[i].Exception
+			sums[Count{Pipeline: pipeline, Sink: sink, Reason: string(x.Reason), Status: x.Status}]++
+		}
+		return nil
+	})
+	for c, n := range sums {
+		c.Count = n
+		counts = append(counts, c)
+	}
+	slices.SortFunc(counts, func(a, b Count) int {
+		return cmp.Or(cmp.Compare(a.Pipeline, b.Pipeline), cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.Reason, b.Reason),
+			cmp.Compare(a.Status, b.Status))
+	})
+	return counts, err
+}
+
+// each calls do with the dead letters that q selects, piece by piece in the order of their ids, so that never more than a piece is in
+// memory. ask has what is known already: the subscriptions, how many make a piece, and whether events are needed. When the limit of q
+// ends it, after is the id to go on after.
+func (l letters) each(ctx context.Context, q Query, ask event.DeadQuery, do func([]event.DeadLetter) error) (after int64, err error) {
+	where, err := whereOf(q.Where)
+	if err != nil {
+		return 0, err
+	}
+	ask = l.query(q, ask)
+	ask.Bare = ask.Bare && where == nil
+	for left := q.Limit; ; {
 		page, err := l.log.DeadLetters(ctx, ask)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		for i := range page {
-			d := describe(&page[i], q.Event)
-			d.Durable = l.durable(d.ID)
-			if q.Pipeline != "" && d.Pipeline != q.Pipeline || q.Sink != "" && d.Sink != q.Sink {
-				continue
-			}
-			if found = append(found, d); len(found) == q.Limit {
-				return found, nil
-			}
+		more := len(page) == ask.Limit
+		if more {
+			ask.After = page[len(page)-1].ID
 		}
-		if len(page) < ask.Limit {
-			return found, nil
+		page = slices.DeleteFunc(page, func(d event.DeadLetter) bool {
+			pipeline, _, sink := router.ParseSubscription(d.Subscription)
+			return q.Pipeline != "" && pipeline != q.Pipeline || q.Sink != "" && sink != q.Sink || !isTrue(where, &d)
+		})
+		full := q.Limit > 0 && len(page) >= left
+		if full {
+			page = page[:left]
+			after = page[left-1].ID
 		}
-		ask.After = page[len(page)-1].ID
+		if len(page) > 0 {
+			err = do(page)
+		}
+		if left -= len(page); err != nil || full || !more {
+			return after, err
+		}
 	}
+}
+
+// query is what the log is asked for q, page by page.
+func (l letters) query(q Query, ask event.DeadQuery) event.DeadQuery {
+	ask.IDs, ask.Reasons, ask.Statuses = q.IDs, reasons(q), q.Statuses
+	ask.Since, ask.Until, ask.Text, ask.After = q.Since, q.Until, q.Text, q.After
+	if ask.Limit == 0 {
+		ask.Limit = pageSize
+		if ask.Bare {
+			ask.Limit = barePage
+		}
+	}
+	if q.Limit > 0 && q.Pipeline == "" && q.Sink == "" && q.Where == "" { // nothing that the log gives is passed over
+		ask.Limit = min(ask.Limit, q.Limit)
+	}
+	return ask
 }
 
 // durable says whether the dead letter with this id survives the process.
@@ -73,20 +144,32 @@ func describe(d *event.DeadLetter, whole bool) DeadLetter {
 	out := DeadLetter{
 		ID: d.ID, EventID: d.Record.Event.ID, Pipeline: pipeline, Sink: sink, Stage: x.Stage,
 		Reason: string(x.Reason), Status: x.Status, LastError: x.Error, Attempts: x.Attempts,
+		Offset: int64(d.Record.Offset), ReceivedAt: utc(d.Record.Event.Received),
 	}
-	if !x.FirstAt.IsZero() {
-		out.FirstAt = new(x.FirstAt.UTC())
-	}
-	if !x.LastAt.IsZero() {
-		out.LastAt = new(x.LastAt.UTC())
-	}
+	out.FirstAt, out.LastAt = utc(x.FirstAt), utc(x.LastAt)
 	if whole {
-		out.Event, out.Answer = json.RawMessage("null"), new(string(x.Answer))
-		if d.Record.Event.ID != "" { // else the log lists it without its event, which is damaged
-			out.Event = codec.EncodeJSON(nil, &d.Record.Event)
+		out.Event, out.Answer, out.History = structured(&d.Record.Event), new(string(x.Answer)), attemptsOf(x.History)
+		if d.Edited != nil {
+			out.Edited = structured(d.Edited)
 		}
+		_, _, out.From = router.ParseSubscription(x.From)
 	}
 	return out
+}
+
+// structured is an event as JSON; null where the log has it no more, since it is damaged.
+func structured(e *event.Event) json.RawMessage {
+	if e.ID == "" {
+		return json.RawMessage("null")
+	}
+	return codec.EncodeJSON(nil, e)
+}
+
+func attemptsOf(history []event.Attempt) (all []console.Attempt) {
+	for _, a := range history {
+		all = append(all, console.Attempt{At: a.At.UTC(), Status: a.Status, Error: a.Error, Answer: string(a.Answer)})
+	}
+	return all
 }
 
 func reasons(q Query) []event.Reason {
@@ -97,32 +180,30 @@ func reasons(q Query) []event.Reason {
 	return all
 }
 
-// Redrive hands dead letters to the subscriptions that the plan has: one whose sink is gone has nobody to take it, and stays.
-func (l letters) Redrive(ctx context.Context, q Query) (int, error) {
-	subscriptions, err := l.subscriptions(q)
-	if err == nil {
-		subscriptions, err = l.ofAllPriorities(ctx, subscriptions)
-	}
-	if err != nil {
-		return 0, err
-	}
-	return l.log.Redrive(ctx, l.query(q, subscriptions))
-}
-
 // Drop settles dead letters for good, those of subscriptions that the plan no longer has too.
-func (l letters) Drop(ctx context.Context, q Query) (int, error) {
-	var subscriptions []string
+func (l letters) Drop(ctx context.Context, q Query) (done Dropped, err error) {
+	ask := event.DeadQuery{Bare: true}
 	if q.Pipeline != "" || q.Sink != "" {
-		var err error
-		if subscriptions, err = l.everNamed(ctx, q); err != nil {
-			return 0, err
+		if ask.Subscriptions, err = l.everNamed(ctx, q); err != nil {
+			return done, err
 		}
 	}
-	return l.log.Drop(ctx, l.query(q, subscriptions))
+	done.After, err = l.each(ctx, q, ask, func(piece []event.DeadLetter) error {
+		n, err := l.log.Drop(ctx, l.these(q, ask, piece))
+		done.Dropped += n
+		return err
+	})
+	return done, err
 }
 
-func (l letters) query(q Query, subscriptions []string) event.DeadQuery {
-	return event.DeadQuery{IDs: q.IDs, Subscriptions: subscriptions, Reasons: reasons(q), After: q.After, Limit: q.Limit}
+// these are the dead letters of a piece, as long as they are what was asked for: one that was redriven and died anew may not be.
+func (l letters) these(q Query, ask event.DeadQuery, piece []event.DeadLetter) event.DeadQuery {
+	these := l.query(q, ask)
+	these.Bare, these.After, these.Limit, these.IDs = false, 0, 0, make([]int64, len(piece))
+	for i := range piece {
+		these.IDs[i] = piece[i].ID
+	}
+	return these
 }
 
 // everNamed are the subscriptions of the log that q selects, else those of the plan, which may not have run yet.

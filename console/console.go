@@ -29,13 +29,17 @@ type Instance interface {
 	// DeadLetters lists the dead letters that q selects, in the order of their ids.
 	DeadLetters(ctx context.Context, q Query) ([]DeadLetter, error)
 
-	// Redrive hands the selected dead letters to their sinks again and returns how many they were. Ids that are no dead
-	// letters (any more) are passed over. An *UnknownError says that there is no such pipeline or sink.
-	Redrive(ctx context.Context, q Query) (int, error)
+	// CountDead counts the dead letters that q selects, by pipeline, sink, reason and status.
+	CountDead(ctx context.Context, q Query) ([]Count, error)
 
-	// Drop settles the selected dead letters for good, those of pipelines and sinks that the configuration no longer has too, and
-	// returns how many they were. Ids and errors are as for Redrive.
-	Drop(ctx context.Context, q Query) (int, error)
+	// Redrive hands the selected dead letters to their sinks again, or to another one, as how says, until the limit of q is reached. Ids
+	// that are no dead letters (any more) are passed over. An *UnknownError says what is wrong with q or how, and then nothing happened;
+	// another error comes beside what was done before it.
+	Redrive(ctx context.Context, q Query, how Redrive) (Redriven, error)
+
+	// Drop settles the selected dead letters for good, those of pipelines and sinks that the configuration no longer has too. Limit, ids
+	// and errors are as for Redrive.
+	Drop(ctx context.Context, q Query) (Dropped, error)
 
 	// Events finds the events with an id, at most limit of them, and says how each stands with every sink. None is no error;
 	// errors.ErrUnsupported says that this instance cannot look for ids.
@@ -60,9 +64,14 @@ type Query struct {
 	Pipeline string
 	Sink     string
 	Reasons  []string
-	After    int64 // ids greater than this
-	Limit    int   // at most so many; 0 is no limit
-	Event    bool  // with what was to be delivered, and what was answered; for lists only
+	Statuses []int     // of the last answer; 0 is none
+	Since    time.Time // the last attempt was not before this
+	Until    time.Time // and before this
+	Text     string    // that the last error contains
+	Where    string    // an expression on the event as it was stored; where it fails, it is not true
+	After    int64     // ids greater than this
+	Limit    int       // at most so many; 0 is no limit
+	Event    bool      // with what was to be delivered, and what was answered; for lists only
 }
 
 // DeadLetter is an event that could not be delivered, as people and programs see it.
@@ -80,9 +89,32 @@ type DeadLetter struct {
 	LastAt    *time.Time `json:"last_at"`
 	Durable   bool       `json:"durable"` // false: it is in memory only and gone when the process ends
 
-	// Event and Answer are there only when they were asked for.
-	Event  json.RawMessage `json:"event,omitempty"`  // a structured CloudEvent; null when it cannot be read any more
-	Answer *string         `json:"answer,omitempty"` // the first KiB of the last answer
+	Offset     int64      `json:"offset"`      // the event's place in its topic
+	ReceivedAt *time.Time `json:"received_at"` // when the event was accepted, UTC; null when it cannot be read any more
+
+	// The rest is there only when it was asked for.
+	Event   json.RawMessage `json:"event,omitempty"`   // as it was stored, a structured CloudEvent; null when it cannot be read any more
+	Edited  json.RawMessage `json:"edited,omitempty"`  // what an edit made of it, which is what was delivered last
+	From    string          `json:"from,omitempty"`    // the sink that a redrive took it from
+	Answer  *string         `json:"answer,omitempty"`  // the first KiB of the last answer
+	History []Attempt       `json:"history,omitempty"` // the last attempts, oldest first
+}
+
+// Attempt is one that failed.
+type Attempt struct {
+	At     time.Time `json:"at"`     // UTC
+	Status int       `json:"status"` // 0 if there was none
+	Error  string    `json:"error"`
+	Answer string    `json:"answer"` // the beginning of what came back; of older ones it may be left out
+}
+
+// Count is how many dead letters have the rest in common.
+type Count struct {
+	Pipeline string `json:"pipeline"`
+	Sink     string `json:"sink"`
+	Reason   string `json:"reason"`
+	Status   int    `json:"status"`
+	Count    int    `json:"count"`
 }
 
 // Reasons are the words that a dead letter's reason can be.
@@ -147,15 +179,22 @@ type route struct {
 	handle            http.HandlerFunc
 }
 
+const (
+	filterDoc  = "?pipeline= &sink= &reason= &status= &since= &until= &error= &where="
+	redriveDoc = `{"ids":[1,2]} or {"all":true,"pipeline":"…","sink":"…","reasons":["age"],"statuses":[422],"since":"…","until":"…",` +
+		`"error":"…","where":"…","after":0,"limit":0,"to":"…","edit":["data.total = 1"],"rate":"100/s","dry_run":true}`
+)
+
 func (c *console) table() []route {
 	return []route{
 		{"GET", "/", "this page", c.index},
 		{"GET", "/livez", "200 while the process answers", c.livez},
 		{"GET", "/readyz", "200 when everything runs, else 503; ?verbose says why not", c.readyz},
 		{"GET", "/metrics", "numbers for Prometheus", c.metrics.ServeHTTP},
-		{"GET", "/api/v1/dead-letters", "dead letters; ?pipeline= &sink= &reason= &id= &after= &limit= &event=true", c.listDead},
-		{"POST", "/api/v1/dead-letters/redrive", `{"ids":[1,2]} or {"all":true,"pipeline":"…","sink":"…","reasons":["age"]}`, c.redrive},
-		{"POST", "/api/v1/dead-letters/drop", "the same: they are settled for good", c.drop},
+		{"GET", "/api/v1/dead-letters", "dead letters; " + filterDoc + " &id= &after= &limit= &event=true", c.listDead},
+		{"GET", "/api/v1/dead-letters/counts", "how many; " + filterDoc, c.countDead},
+		{"POST", "/api/v1/dead-letters/redrive", redriveDoc, c.redrive},
+		{"POST", "/api/v1/dead-letters/drop", "the same selection: they are settled for good", c.drop},
 		{"GET", eventsPath + "{id}", "where an event is and what became of it; ?limit=", c.findEvent},
 		{"POST", "/api/v1/backup", "a copy of the outbox, to be checked by who asks: millrace backup", c.backup},
 		{"GET", "/api/v1/subscriptions", "how far each sink has come; ?pipeline= &sink=", c.listSubscriptions},

@@ -24,6 +24,8 @@ type instance struct {
 	subs    []console.Subscription
 	changed string // what was done to dead letters
 	asked   console.Query
+	how     console.Redrive
+	counts  []console.Count
 	places  []console.Place
 	rests   console.Pause
 	askedID string
@@ -44,14 +46,19 @@ func (i *instance) DeadLetters(_ context.Context, q console.Query) ([]console.De
 	return i.letters, i.err
 }
 
-func (i *instance) Redrive(_ context.Context, q console.Query) (int, error) {
-	i.asked, i.changed = q, "redriven"
-	return len(i.letters), i.err
+func (i *instance) CountDead(_ context.Context, q console.Query) ([]console.Count, error) {
+	i.asked = q
+	return i.counts, i.err
 }
 
-func (i *instance) Drop(_ context.Context, q console.Query) (int, error) {
+func (i *instance) Redrive(_ context.Context, q console.Query, how console.Redrive) (console.Redriven, error) {
+	i.asked, i.how, i.changed = q, how, "redriven"
+	return console.Redriven{Redriven: len(i.letters)}, i.err
+}
+
+func (i *instance) Drop(_ context.Context, q console.Query) (console.Dropped, error) {
 	i.asked, i.changed = q, "dropped"
-	return len(i.letters), i.err
+	return console.Dropped{Dropped: len(i.letters)}, i.err
 }
 
 func (i *instance) Events(_ context.Context, id string, limit int) ([]console.Place, error) {
@@ -157,7 +164,7 @@ func TestMetrics(t *testing.T) {
 func TestDeadLettersAsTheContractHasThem(t *testing.T) {
 	_, body := ask(t, &instance{letters: oneLetter}, "GET", "/api/v1/dead-letters", "")
 	want := `[{"id":7,"event_id":"o-1","pipeline":"orders","sink":"payments","stage":"","reason":"permanent","status":422,` +
-		`"last_error":"422 Unprocessable","attempts":2,"first_at":"2026-05-01T10:00:00Z","last_at":"2026-05-01T10:00:01Z","durable":false}]` + "\n"
+		`"last_error":"422 Unprocessable","attempts":2,"first_at":"2026-05-01T10:00:00Z","last_at":"2026-05-01T10:00:01Z","durable":false,"offset":0,"received_at":null}]` + "\n"
 	if d := cmp.Diff(want, body); d != "" {
 		t.Error(d)
 	}
@@ -182,6 +189,13 @@ func TestDeadLettersQuery(t *testing.T) {
 		{"?id=x", 400, console.Query{}},
 		{"?pipelin=orders", 400, console.Query{}},
 		{"?reason=age&reason=on_error", 200, console.Query{Reasons: []string{"age", "on_error"}, Limit: console.DefaultPage}},
+		{"?status=422&status=0&error=no+such&where=data.total+%3E+1&limit=2", 200,
+			console.Query{Statuses: []int{422, 0}, Text: "no such", Where: "data.total > 1", Limit: 2}},
+		{"?since=2026-05-01T10:00:00Z&until=2026-05-01T11:00:00Z", 200, console.Query{
+			Since: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC), Until: time.Date(2026, 5, 1, 11, 0, 0, 0, time.UTC), Limit: console.DefaultPage,
+		}},
+		{"?since=yesterday", 400, console.Query{}},
+		{"?status=no", 400, console.Query{}},
 		{"?reason=aged", 400, console.Query{}},
 		{"?reason=", 400, console.Query{}},
 		{"?event=true", 200, console.Query{Event: true, Limit: console.MaxEvents}},
@@ -242,6 +256,10 @@ func TestRedriveAndDrop(t *testing.T) {
 		{"ids of a sink", json, `{"ids":[1],"sink":"payments"}`, 400, console.Query{}},
 		{"all of a reason", json, `{"all":true,"reasons":["age","attempts"]}`, 200, console.Query{Reasons: []string{"age", "attempts"}}},
 		{"ids of a reason", json, `{"ids":[7],"reasons":["age"]}`, 200, console.Query{IDs: []int64{7}, Reasons: []string{"age"}}},
+		{"all with a text", json, `{"all":true,"error":"no","statuses":[422],"where":"id != ''","after":3,"limit":2}`, 200,
+			console.Query{Text: "no", Statuses: []int{422}, Where: "id != ''", After: 3, Limit: 2}},
+		{"a limit below 0", json, `{"all":true,"limit":-1}`, 400, console.Query{}},
+		{"no time", json, `{"all":true,"since":"yesterday"}`, 400, console.Query{}},
 		{"no reason", json, `{"all":true,"reasons":["aged"]}`, 400, console.Query{}},
 		{"misspelled", json, `{"all":true,"pipelin":"orders"}`, 400, console.Query{}},
 		{"two values", json, `{"all":true}{}`, 400, console.Query{}},
@@ -268,6 +286,42 @@ func TestRedriveAndDrop(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What a redrive takes beyond its selection is handed on, and a drop refuses it.
+func TestRedriveMends(t *testing.T) {
+	const body = `{"all":true,"to":"archive","edit":["data.total = 1"],"rate":"10/s","dry_run":true}`
+	asJSON := []string{"Content-Type", "application/json"}
+	in := &instance{letters: oneLetter}
+	res, answer := ask(t, in, "POST", "/api/v1/dead-letters/redrive", body, asJSON...)
+	want := console.Redrive{To: "archive", Edit: []string{"data.total = 1"}, Rate: "10/s", DryRun: true}
+	if d := cmp.Diff(want, in.how); res.StatusCode != 200 || answer != `{"redriven":1}`+"\n" || d != "" {
+		t.Errorf("%s %s %s", res.Status, answer, d)
+	}
+	if res, _ := ask(t, &instance{}, "POST", "/api/v1/dead-letters/drop", body, asJSON...); res.StatusCode != 400 {
+		t.Errorf("a drop with an edit: %s", res.Status)
+	}
+	in = &instance{err: &console.UnknownError{Detail: "there is no such sink"}}
+	if res, answer := ask(t, in, "POST", "/api/v1/dead-letters/redrive", body, asJSON...); res.StatusCode != 400 || !strings.Contains(answer, "no such sink") {
+		t.Errorf("%s %s", res.Status, answer)
+	}
+}
+
+func TestDeadLettersAreCounted(t *testing.T) {
+	in := &instance{counts: []console.Count{{Pipeline: "orders", Sink: "payments", Reason: "permanent", Status: 422, Count: 7}}}
+	_, body := ask(t, in, "GET", "/api/v1/dead-letters/counts?sink=payments", "")
+	if want := `[{"pipeline":"orders","sink":"payments","reason":"permanent","status":422,"count":7}]` + "\n"; body != want {
+		t.Errorf("%s, want %s", body, want)
+	}
+	if d := cmp.Diff(console.Query{Sink: "payments"}, in.asked); d != "" {
+		t.Error(d)
+	}
+	if _, body := ask(t, &instance{}, "GET", "/api/v1/dead-letters/counts", ""); body != "[]\n" {
+		t.Errorf("none are %q", body)
+	}
+	if res, _ := ask(t, &instance{}, "GET", "/api/v1/dead-letters/counts?limit=3", ""); res.StatusCode != 400 {
+		t.Errorf("with a limit: %s", res.Status)
 	}
 }
 

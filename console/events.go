@@ -25,13 +25,14 @@ type Place struct {
 type Delivery struct {
 	Sink      string     `json:"sink"` // empty is the pipeline's own runner, which has the stages
 	State     string     `json:"state"`
-	Attempts  int        `json:"attempts"`   // so far, of one that waits or is dead
-	Reason    string     `json:"reason"`     // why it waits or is dead
-	Status    int        `json:"status"`     // of the last failed attempt, 0 if it had none
-	LastError string     `json:"last_error"` // of the last failed attempt
-	LastAt    *time.Time `json:"last_at"`    // of the last failed attempt, UTC
-	NextAt    *time.Time `json:"next_at"`    // when it is tried again, UTC
-	Receipts  []Receipt  `json:"receipts"`   // of its deliveries, oldest first
+	Attempts  int        `json:"attempts"`          // so far, of one that waits or is dead
+	Reason    string     `json:"reason"`            // why it waits or is dead
+	Status    int        `json:"status"`            // of the last failed attempt, 0 if it had none
+	LastError string     `json:"last_error"`        // of the last failed attempt
+	LastAt    *time.Time `json:"last_at"`           // of the last failed attempt, UTC
+	NextAt    *time.Time `json:"next_at"`           // when it is tried again, UTC
+	History   []Attempt  `json:"history,omitempty"` // of one that waits or is dead: the last failed attempts, oldest first
+	Receipts  []Receipt  `json:"receipts"`          // of its deliveries, oldest first
 }
 
 // Receipt is what is kept of one success.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -232,6 +233,48 @@ type Exception struct {
 	Answer   []byte // at most 1 KiB
 	Progress []byte
 	Key      []byte // of the order that the event keeps, nil for none; a redrive leaves it
+
+	History []Attempt // the last attempts that failed, oldest first, the one that Error tells of too; see Failed
+
+	// Edit and From are the log's: outcomes leave them as they are, and both are gone with the row. Edit is a fingerprint of the event
+	// that a redrive put in the place of the stored one, nil for none: equal edits have equal fingerprints. From is the subscription
+	// that a redrive took the event from to give it to this one, empty for none.
+	Edit []byte
+	From string
+}
+
+// Attempt is one that failed.
+type Attempt struct {
+	At     time.Time
+	Status int // 0 if it had none
+	Error  string
+	Answer []byte // what came back, its first KiB
+}
+
+// What an exception keeps of its attempts: so many, and so many bytes of their texts.
+const (
+	HistoryMax   = 20
+	HistoryBytes = 4 << 10
+)
+
+// Failed notes an attempt that failed. Of those before it the oldest give up their answers first and then go. Copies of x keep the
+// history that they have.
+func (x *Exception) Failed(a Attempt) {
+	x.LastAt, x.Status, x.Error, x.Answer = a.At, a.Status, a.Error, a.Answer
+	all := append(slices.Clone(x.History[max(0, len(x.History)-HistoryMax+1):]), a)
+	size := 0
+	for _, h := range all {
+		size += len(h.Error) + len(h.Answer)
+	}
+	for i := 0; i < len(all)-1 && size > HistoryBytes; i++ {
+		size -= len(all[i].Answer)
+		all[i].Answer = nil
+	}
+	for len(all) > 1 && size > HistoryBytes {
+		size -= len(all[0].Error)
+		all = all[1:]
+	}
+	x.History = all
 }
 
 // ExceptionState is where an exception stands.
@@ -290,6 +333,7 @@ type DeadLetter struct {
 	ID           int64
 	Subscription string
 	Topic        string
+	Edited       *Event // what an edit made of the event, and what is delivered; nil: it is as it was stored
 	Exceptional
 }
 
@@ -299,9 +343,42 @@ type DeadQuery struct {
 	IDs           []int64
 	Subscriptions []string
 	Reasons       []Reason
+	Statuses      []int     // of the last attempt; 0 is one that had none
+	Since, Until  time.Time // LastAt is not before Since, and before Until
+	Text          string    // that the error contains
 	After         int64
 	Limit         int
+	Bare          bool // without their events, which is for lists only and a wish: a log may have them at hand
 }
+
+// Selects says whether the query takes a dead letter, by all but After and Limit.
+func (q *DeadQuery) Selects(d *DeadLetter) bool {
+	x := &d.Exception
+	return among(q.IDs, d.ID) && among(q.Subscriptions, d.Subscription) && among(q.Reasons, x.Reason) && among(q.Statuses, x.Status) &&
+		!x.LastAt.Before(q.Since) && (q.Until.IsZero() || x.LastAt.Before(q.Until)) && strings.Contains(x.Error, q.Text)
+}
+
+// among says whether a list has a value, or is empty and so takes any.
+func among[T comparable](list []T, v T) bool { return len(list) == 0 || slices.Contains(list, v) }
+
+// Redrive is what one dead letter comes to that goes back otherwise than it was.
+type Redrive struct {
+	ID    int64
+	Event *Event // what is delivered in place of the stored event, with its id and source; nil is what the row has, as it is
+	Plain bool   // the stored event itself is delivered, whatever an earlier redrive put in its place
+	To    string // the subscription of the same topic that gets it; empty: its own
+	Last  bool   // only if every other subscription of the topic has settled the event
+}
+
+// RedriveResult says what became of a Redrive.
+type RedriveResult uint8
+
+// The results.
+const (
+	RedriveGone  RedriveResult = iota // it is no dead letter (any more)
+	RedriveDone                       // it is on its way
+	RedriveStays                      // it stays, because another subscription has not come to the event yet, or has a row of its own for it
+)
 
 // Errors that a log returns to those who append. They cross the seam between log and source, hence they live here.
 var (

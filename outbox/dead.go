@@ -40,13 +40,18 @@ func (b *Outbox) readDead(ctx context.Context, q event.DeadQuery, limit int) (le
 	err = b.readers.with(ctx, func(c *conn) error {
 		return c.each("SELECT "+rowColumns+", id, subscription FROM deliveries WHERE "+where+" ORDER BY id LIMIT ?",
 			func(columns []driver.Value) error {
-				s := b.byID(columns[15].(int64))
+				s := b.byID(columns[rowWidth+1].(int64))
 				if s == nil {
-					return fmt.Errorf("dead letter %d has no subscription: %w", columns[14], errDamaged)
+					return fmt.Errorf("dead letter %d has no subscription: %w", columns[rowWidth], errDamaged)
 				}
-				letters = append(letters, event.DeadLetter{
-					Exceptional: scanRow(columns), ID: columns[14].(int64), Subscription: s.name, Topic: s.topic.name,
-				})
+				l := event.DeadLetter{
+					Exceptional: scanRow(columns), ID: columns[rowWidth].(int64), Subscription: s.name, Topic: s.topic.name,
+				}
+				var damage error
+				if l.Edited, damage = editedOf(s.topic, columns); damage != nil {
+					b.log.Error("the edited event of a dead letter cannot be read", "id", l.ID, "subscription", l.Subscription, "err", damage)
+				}
+				letters = append(letters, l)
 				return nil
 			}, append(args, int64(limit))...)
 	})
@@ -55,6 +60,9 @@ func (b *Outbox) readDead(ctx context.Context, q event.DeadQuery, limit int) (le
 		l := &letters[i]
 		if err != nil {
 			return nil, err
+		}
+		if q.Bare {
+			continue
 		}
 		var record event.Record
 		if record, err = find.find(ctx, b.topic(l.Topic), l.Record.Offset); damaged(err) {
@@ -101,18 +109,34 @@ func (b *Outbox) deadWhere(q event.DeadQuery) (where string, args []driver.Value
 			args = append(args, string(r))
 		}
 	}
+	if len(q.Statuses) > 0 {
+		where += " AND status IN (SELECT value FROM json_each(?))"
+		args = append(args, numbers(q.Statuses))
+	}
+	if !q.Since.IsZero() {
+		where += " AND last_at >= ?"
+		args = append(args, nanos(q.Since))
+	}
+	if !q.Until.IsZero() {
+		where += " AND last_at < ?"
+		args = append(args, nanos(q.Until))
+	}
+	if q.Text != "" {
+		where += " AND instr(error, ?) > 0"
+		args = append(args, q.Text)
+	}
 	return where, args
 }
 
 // numbers is a JSON array.
-func numbers(ids []int64) string {
+func numbers[T int | int64](ids []T) string {
 	var b strings.Builder
 	b.WriteByte('[')
 	for i, id := range ids {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(strconv.FormatInt(id, 10))
+		b.WriteString(strconv.FormatInt(int64(id), 10))
 	}
 	b.WriteByte(']')
 	return b.String()

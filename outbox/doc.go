@@ -10,7 +10,8 @@
 //	bodies         single events whose segment has gone and that rows in deliveries still name
 //	subscriptions  one reader of a topic: its cursor, and a bit for each of the 4,096 offsets behind it
 //	deliveries     a row for each event of a subscription that could not simply be settled. Its key, if it has one, is opaque
-//	               here: it says which rows the reader hands out one after the other
+//	               here: it says which rows the reader hands out one after the other. It has the history of its attempts
+//	               (history.go), and the event that an edit put in the place of the stored one (redrive.go)
 //	states         what components want to find again, committed together with the events it belongs to
 //	keys           hash, time and id of the events of a topic with Dedupe, for as long as its window; see dedupe.go
 //	secrets        keys of hashes, so that nobody outside can choose what collides
@@ -28,7 +29,8 @@
 //	retry   ──settled──────────────▶ settled   row deleted
 //	retry   ──outcome with a row───▶ retry     row updated (attempts, next_at)
 //	retry   ──outcome with a row───▶ dead      row updated
-//	dead    ──redrive──────────────▶ retry     row updated, next_at = now
+//	dead    ──redrive──────────────▶ retry     row updated, next_at = now; with an edit, its event too
+//	dead    ──redrive to another───▶ settled   row deleted here, and inserted in retry in the other subscription, which had settled it
 //	dead    ──drop─────────────────▶ settled   row deleted
 //	any     ──outcome with a row───▶ held      row inserted or updated; Due does not hand it out
 //	held    ──released─────────────▶ retry     row updated, next_at = 1: due before all others

@@ -174,12 +174,16 @@ func (l late) Err() error {
 	}
 }
 
+// toVersion3 makes a file as version 3 of the schema has it.
+var toVersion3 = []string{
+	"ALTER TABLE deliveries DROP COLUMN history", "ALTER TABLE deliveries DROP COLUMN edited", "ALTER TABLE deliveries DROP COLUMN origin",
+	"PRAGMA user_version = 3",
+}
+
 // toVersion2 makes a file as version 2 of the schema has it.
-var toVersion2 = []string{"DROP INDEX deliveries_by_key", "ALTER TABLE deliveries DROP COLUMN key", "PRAGMA user_version = 2"}
+var toVersion2 = append(toVersion3[:3:3], "DROP INDEX deliveries_by_key", "ALTER TABLE deliveries DROP COLUMN key", "PRAGMA user_version = 2")
 
 // toVersion1 makes a file as version 1 of the schema has it.
-var toVersion1 = []string{
-	toVersion2[0], toVersion2[1], "DROP TABLE keys", "DROP TABLE secrets", "DROP TABLE receipts", "DROP TABLE id_blocks", "DROP TABLE ids", "DROP TABLE bodies",
+var toVersion1 = append(toVersion2[:5:5], "DROP TABLE keys", "DROP TABLE secrets", "DROP TABLE receipts", "DROP TABLE id_blocks", "DROP TABLE ids", "DROP TABLE bodies",
 	"ALTER TABLE topics DROP COLUMN purged", "ALTER TABLE topics DROP COLUMN freed",
-	"ALTER TABLE segments DROP COLUMN at", "ALTER TABLE segments DROP COLUMN total", "PRAGMA user_version = 1",
-}
+	"ALTER TABLE segments DROP COLUMN at", "ALTER TABLE segments DROP COLUMN total", "PRAGMA user_version = 1")

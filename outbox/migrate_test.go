@@ -173,3 +173,30 @@ func TestMigrateAtEveryStatement(t *testing.T) {
 		}
 	}
 }
+
+// TestMigrateFrom3: dead letters of a file of version 3 have no history, and go on as others do.
+func TestMigrateFrom3(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	b := opened(t, Options{Path: path})
+	put(t, b, "1")
+	settle(t, b, "t/eager", dead(1, false))
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	change(t, path, toVersion3...)
+	b = opened(t, Options{Path: path})
+	l := letters(t, b)
+	if len(l) != 1 || l[0].Record.Event.ID != "1" || l[0].Exception.History != nil || l[0].Edited != nil || l[0].Exception.From != "" {
+		t.Fatalf("%+v", l)
+	}
+	mend(t, b, done, event.Redrive{ID: l[0].ID, Event: &event.Event{ID: "1", Source: "/a", Type: "u"}})
+	subscribed(t, b, "t/eager")
+	x := dueNow(t, b, "t/eager")
+	x.Exception.State = event.Dead
+	x.Exception.Failed(event.Attempt{At: time.Unix(1, 0).UTC(), Status: 422, Error: "no"})
+	settle(t, b, "t/eager", event.Outcome{Offset: 1, Row: true, Exception: &x.Exception})
+	if l = letters(t, b); len(l) != 1 || len(l[0].Exception.History) != 1 || l[0].Edited == nil {
+		t.Errorf("%+v", l)
+	}
+	sameOnDisk(t, b)
+}

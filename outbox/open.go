@@ -22,7 +22,7 @@ import (
 var schemas embed.FS
 
 const (
-	schemaVersion = 3
+	schemaVersion = 4
 	applicationID = 0x4d696c6c // "Mill", in the header of the file
 )
 

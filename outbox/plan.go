@@ -347,11 +347,14 @@ func (w *writer) applyRow(r row) error {
 			r.subscription.id, int64(r.offset))
 	}
 	return w.conn.exec(`INSERT INTO deliveries (subscription, offset, state, reason, stage, status, attempts, counted, next_at,
-			first_at, last_at, error, answer, progress, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+			first_at, last_at, error, answer, progress, key, history)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
 		ON CONFLICT (subscription, offset) DO UPDATE SET state = ?3, reason = ?4, stage = ?5, status = ?6, attempts = ?7,
-			counted = ?8, next_at = ?9, first_at = ?10, last_at = ?11, error = ?12, answer = ?13, progress = ?14, key = ?15`,
+			counted = ?8, next_at = ?9, first_at = ?10, last_at = ?11, error = ?12, answer = ?13, progress = ?14, key = ?15,
+			history = ?16`,
 		r.subscription.id, int64(r.offset), int64(x.State), string(x.Reason), x.Stage, int64(x.Status), int64(x.Attempts),
-		int64(x.Counted), nanos(x.NextAt), nanos(x.FirstAt), nanos(x.LastAt), x.Error, x.Answer, x.Progress, x.Key)
+		int64(x.Counted), nanos(x.NextAt), nanos(x.FirstAt), nanos(x.LastAt), x.Error, x.Answer, x.Progress, x.Key,
+		encodeHistory(x.History))
 }
 
 func (w *writer) applyState(s event.State) error {

@@ -330,6 +330,9 @@ func (s *subscription) readEvents(ctx context.Context, rows []event.Exceptional)
 	find, lost := finder{box: s.box}, map[event.Offset]bool{}
 	for _, x := range order {
 		o := x.Record.Offset
+		if x.Exception.Edit != nil {
+			continue // the row has it
+		}
 		record, err := find.find(ctx, s.topic, o)
 		switch {
 		case damaged(err):
@@ -380,6 +383,14 @@ func (s *subscription) readDue(ctx context.Context, now time.Time, most, limit i
 				switch {
 				case s.isOut(x.Record.Offset):
 				case len(due) < most && !x.Exception.NextAt.After(now):
+					edited, err := editedOf(s.topic, columns)
+					switch {
+					case err != nil:
+						s.lose(x.Record.Offset, err)
+						return nil
+					case edited != nil:
+						x.Record.Event = *edited
+					}
 					due = append(due, x)
 				default:
 					later = x.Exception.NextAt
@@ -477,9 +488,13 @@ func (s *subscription) Keyed(
 func (s *subscription) Dropped() int64 { return s.drops.Load() }
 
 // rowColumns are what scanRow takes.
-const rowColumns = `offset, state, reason, stage, status, attempts, counted, next_at, first_at, last_at, error, answer, progress, key`
+const rowColumns = `offset, state, reason, stage, status, attempts, counted, next_at, first_at, last_at, error, answer, progress, key,
+	history, edited, origin`
 
-// scanRow makes an exception of a row; of the record only the offset is known.
+// rowWidth is how many they are.
+const rowWidth = 17
+
+// scanRow makes an exception of a row; of the record only the offset is known, see editedOf.
 func scanRow(columns []driver.Value) event.Exceptional {
 	integer := func(i int) int64 { n, _ := columns[i].(int64); return n }
 	text := func(i int) string { s, _ := columns[i].(string); return s }
@@ -490,6 +505,19 @@ func scanRow(columns []driver.Value) event.Exceptional {
 			State: event.ExceptionState(integer(1)), Reason: event.Reason(text(2)), Stage: text(3), Status: int(integer(4)),
 			Attempts: int(integer(5)), Counted: int(integer(6)), NextAt: fromNanos(integer(7)), FirstAt: fromNanos(integer(8)),
 			LastAt: fromNanos(integer(9)), Error: text(10), Answer: blob(11), Progress: blob(12), Key: blob(13),
+			History: decodeHistory(blob(14)), Edit: fingerprint(blob(15)), From: text(16),
 		},
 	}
+}
+
+// editedOf is the event that an edit put in the place of the stored one; nil: none did.
+func editedOf(t *topic, columns []driver.Value) (*event.Event, error) {
+	if columns[15] == nil {
+		return nil, nil
+	}
+	records, err := decodeRow(t, []driver.Value{columns[0], int64(1), columns[15]})
+	if err != nil {
+		return nil, err
+	}
+	return &records[0].Event, nil
 }

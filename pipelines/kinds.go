@@ -47,6 +47,12 @@ func parseDuration(text string) (time.Duration, error) {
 	return sum, nil
 }
 
+// ParseDuration and ParseFrequency read what a key of their kind takes, for flags and requests.
+func ParseDuration(text string) (time.Duration, error) { return parseDuration(text) }
+
+// ParseFrequency is explained at ParseDuration.
+func ParseFrequency(text string) (Frequency, error) { return parseFrequency(text) }
+
 // formatDuration writes a duration as a user would: 72h, 1h30m, 90s.
 func formatDuration(d time.Duration) string {
 	s := d.String()

@@ -360,11 +360,12 @@ func (l *lane) settleDispute(ctx context.Context, in incoming) (item *shaped, er
 	return l.topic.shaper.one(in.disputed, l.index), nil
 }
 
-// judge makes a task of an event, or says what it comes to without one. row is the exception that it has, or nil. Stages that
+// judge makes a task of an event, or says what it comes to without one. row is the exception that it has, or nil. What a redrive took
+// from another sink to give it to this one is delivered whatever the when says: nobody else has it. Stages that
 // fail at an event without a dead letter of the runner did not when the runner came by: then it is this sink's to keep. Where
 // a log does not outlive the process, the runner has it.
 func (l *lane) judge(s *shaped, row *event.Exception, now time.Time) (*task, *event.Outcome) {
-	if s.fate != failed && s.wanted(l.index) == wantYes {
+	if given := row != nil && row.From != "" && s.fate == passes; given || s.fate != failed && s.wanted(l.index) == wantYes {
 		return l.newTask(s, row), nil
 	}
 	o := event.Outcome{Offset: s.offset, Row: row != nil}

@@ -177,7 +177,10 @@ func (s *scene) oneDead(text, subscription, stage string) {
 		s.t.Fatalf("%d dead letters, want one: %+v", len(dead), dead)
 	}
 	x := dead[0].Exception
-	x.FirstAt, x.LastAt = time.Time{}, time.Time{}
+	if len(x.History) != 1 || x.History[0].Error != text {
+		s.t.Errorf("its history is %+v", x.History)
+	}
+	x.FirstAt, x.LastAt, x.History = time.Time{}, time.Time{}, nil
 	want := event.Exception{State: event.Dead, Reason: event.ReasonOnError, Stage: stage, Error: text, Attempts: 1}
 	if dead[0].Subscription != subscription || !reflect.DeepEqual(x, want) {
 		s.t.Errorf("dead letter %+v", dead[0])

@@ -211,21 +211,30 @@ func (r *runner) publish(records []event.Record, kept []shaped) {
 }
 
 // takenBack returns the runner's dead letters that somebody took back, for one commit. Those that are appended anew go one by
-// one: each was appended once and fits, together they might never.
+// one, or a few that are small: each was appended once and fits, together they might never.
 func (r *runner) takenBack(stop context.Context) (again []*event.Exceptional, err error) {
-	most := 1
-	if r.rows {
-		most = dueBatch
-	}
-	for len(again) < most {
+	for bytes := 0; len(again) < dueBatch && bytes < anewBytes; {
 		x, err := r.dues.take(stop, r.clock.Now())
 		if x == nil || err != nil {
 			return again, err
 		}
 		again = append(again, x)
+		switch {
+		case !r.rows:
+			return again, nil
+		case r.anew(x):
+			bytes += x.Record.Event.Size()
+		}
 	}
 	return again, nil
 }
+
+// anewBytes is how many bytes of events one commit appends anew, about.
+const anewBytes = 64 << 10
+
+// anew says whether a redriven event is appended anew. One that was edited is: no sink has had it, since a stage failed at it, and
+// its row could not bring the edited event to several sinks.
+func (r *runner) anew(x *event.Exceptional) bool { return !r.rows || x.Exception.Edit != nil }
 
 // redriven runs today's stages on dead letters that were taken back.
 func (r *runner) redriven(stop, work context.Context) error {
@@ -252,14 +261,14 @@ func (r *runner) redriven(stop, work context.Context) error {
 
 // handOver adds to a commit what brings redriven events to the sinks that want them: a row for each sink that has passed the event
 // by. A sink that has not come to it yet needs none, and can have none beyond its window. A sink whose when fails gets the
-// event too, and makes a dead letter of its own. Where rows cannot be given like this, the event is appended anew.
+// event too, and makes a dead letter of its own. Where rows cannot be given like this (see anew), the event is appended anew.
 func (r *runner) handOver(c *event.Commit, batch []shaped, again []*event.Exceptional) {
 	now := r.clock.Now().UTC()
 	for i, reader := range r.readers {
 		var rows []event.Outcome
 		for k := range batch {
 			s := &batch[k]
-			if r.rows && s.wanted(i) != wantNo && s.offset <= event.Offset(reader.taken.Load()) {
+			if !r.anew(again[k]) && s.wanted(i) != wantNo && s.offset <= event.Offset(reader.taken.Load()) {
 				rows = append(rows, redrive(s.offset, now))
 			}
 		}
@@ -267,12 +276,9 @@ func (r *runner) handOver(c *event.Commit, batch []shaped, again []*event.Except
 			c.Settles = append(c.Settles, event.Settle{Subscription: reader.name, Outcomes: rows})
 		}
 	}
-	if r.rows {
-		return
-	}
 	var events []event.Event
 	for i := range batch {
-		if s := &batch[i]; s.fate == passes && !s.unmatched() {
+		if s := &batch[i]; r.anew(again[i]) && s.fate == passes && !s.unmatched() {
 			events = append(events, again[i].Record.Event)
 		}
 	}

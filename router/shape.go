@@ -297,8 +297,8 @@ func onError(stage string, err error, before *event.Exception, now time.Time) *e
 	if x.FirstAt.IsZero() {
 		x.FirstAt = now
 	}
-	x.State, x.Reason, x.Stage, x.Status = event.Dead, event.ReasonOnError, stage, 0
-	x.Attempts, x.NextAt, x.LastAt = x.Attempts+1, time.Time{}, now
-	x.Error, x.Answer = clip(err.Error()), nil
+	x.State, x.Reason, x.Stage = event.Dead, event.ReasonOnError, stage
+	x.Attempts, x.NextAt = x.Attempts+1, time.Time{}
+	x.Failed(event.Attempt{At: now, Error: clip(err.Error())})
 	return &x
 }

@@ -87,10 +87,11 @@ func withLength(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint64(b, uint64(len(s))), s...)
 }
 
-// key is the idempotency key of an event's delivery here. Lengths keep apart what would be equal when joined.
-func (s *subscriber) key(source, id string) string {
+// key is the idempotency key of an event's delivery here; that of an event that was edited has the edit's fingerprint in it. Lengths
+// keep apart what would be equal when joined.
+func (s *subscriber) key(source, id string, edit []byte) string {
 	b := append(make([]byte, 0, 256), s.prefix...)
-	sum := sha256.Sum256(withLength(withLength(b, source), id))
+	sum := sha256.Sum256(append(withLength(withLength(b, source), id), edit...))
 	var text [2 * 16]byte
 	hex.Encode(text[:], sum[:16])
 	return string(text[:])
@@ -133,10 +134,11 @@ type marks struct {
 }
 
 func (l *lane) newTask(item *shaped, row *event.Exception) *task {
-	t := &task{place: place{l, item.offset}, item: item, key: l.key(item.source, item.id)}
+	t := &task{place: place{l, item.offset}, item: item}
 	if row != nil {
 		t.row, t.x, t.tries = true, *row, row.Counted
 	}
+	t.key = l.key(item.source, item.id, t.x.Edit)
 	return t
 }
 

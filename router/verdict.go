@@ -75,8 +75,8 @@ func (t *task) judge(f *event.Failure, accepted, refused int64, r pipelines.Retr
 		t.x.Counted++
 	}
 	t.tries++
-	t.x.LastAt, t.x.Status, t.x.Stage = now, f.Status, ""
-	t.x.Error, t.x.Answer, t.x.Progress = clip(words(f)), f.Answer[:min(len(f.Answer), answerMax)], f.Progress
+	t.x.Stage, t.x.Progress = "", f.Progress
+	t.x.Failed(event.Attempt{At: now, Status: f.Status, Error: clip(words(f)), Answer: f.Answer[:min(len(f.Answer), answerMax)]})
 	return j
 }
 

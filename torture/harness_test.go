@@ -258,6 +258,7 @@ type receiver struct {
 	got      map[string]int      // accepted deliveries by event id
 	first    []string            // event ids in the order in which they were first accepted
 	keys     map[string]string   // idempotency key by event id
+	totals   map[string]int      // by event id, of the delivery that was accepted last
 	problems []string
 	lags     []time.Duration // from the event's time to its acceptance here
 	hang     chan struct{}   // not nil: nothing is answered until it is closed
@@ -269,7 +270,7 @@ func newReceiver(t *testing.T) *receiver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{url: "http://" + l.Addr().String(), got: map[string]int{}, keys: map[string]string{}}
+	r := &receiver{url: "http://" + l.Addr().String(), got: map[string]int{}, keys: map[string]string{}, totals: map[string]int{}}
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() { _ = r.server.Serve(l); close(done) }()
@@ -278,7 +279,10 @@ func newReceiver(t *testing.T) *receiver {
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	var order struct{ ID, Note string }
+	var order struct {
+		ID, Note string
+		Total    int
+	}
 	err := json.NewDecoder(req.Body).Decode(&order)
 	id := req.Header.Get("Ce-Id")
 	if r.hang != nil {
@@ -303,6 +307,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.problems = append(r.problems, fmt.Sprintf("event %q came with the keys %s and %s", id, r.keys[id], key))
 	}
 	if status == http.StatusOK {
+		r.totals[id] = order.Total
 		if r.got[id]++; r.got[id] == 1 {
 			r.first = append(r.first, id)
 		}

@@ -58,20 +58,21 @@ func (e *Engine) DeadLetters(ctx context.Context, q event.DeadQuery) ([]event.De
 	rows := e.cemetery.selected(q)
 	list := make([]event.DeadLetter, len(rows))
 	for i, r := range rows {
-		list[i] = event.DeadLetter{
-			ID: r.id, Subscription: r.sub.name, Topic: r.sub.topic.name,
-			Exceptional: event.Exceptional{Record: r.record, Exception: r.x},
-		}
+		list[i] = r.letter()
 	}
 	return list, nil
+}
+
+func (r *row) letter() event.DeadLetter {
+	return event.DeadLetter{
+		ID: r.id, Subscription: r.sub.name, Topic: r.sub.topic.name, Exceptional: event.Exceptional{Record: r.record, Exception: r.x},
+	}
 }
 
 func (c *cemetery) selected(q event.DeadQuery) []*row {
 	var rows []*row
 	for _, r := range c.rows {
-		if r.id <= q.After || len(q.IDs) > 0 && !slices.Contains(q.IDs, r.id) ||
-			len(q.Subscriptions) > 0 && !slices.Contains(q.Subscriptions, r.sub.name) ||
-			len(q.Reasons) > 0 && !slices.Contains(q.Reasons, r.x.Reason) {
+		if d := r.letter(); d.ID <= q.After || !q.Selects(&d) {
 			continue
 		}
 		rows = append(rows, r)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -20,22 +21,29 @@ type pile struct {
 	target
 	letters int
 	asked   []app.Query
+	until   time.Time
 	fail    int // the change that fails, from 1; 0 is none
 }
 
-func (p *pile) DeadLetters(context.Context, app.Query) ([]app.DeadLetter, error) {
-	all := make([]app.DeadLetter, p.letters)
-	for i := range all {
-		all[i].ID = int64(i + 1)
-	}
-	return all, nil
+func (p *pile) CountDead(_ context.Context, q app.Query) ([]app.Count, error) {
+	p.until = q.Until
+	return []app.Count{{Count: p.letters - 1}, {Count: 1}}[:min(2, p.letters)], nil
 }
 
-func (p *pile) Drop(_ context.Context, q app.Query) (int, error) {
-	if p.asked = append(p.asked, q); len(p.asked) == p.fail {
-		return 0, errors.New("the outbox is closed")
+func (p *pile) Drop(_ context.Context, q app.Query) (app.Dropped, error) {
+	if !q.Until.Equal(p.until) {
+		return app.Dropped{}, errors.New("others are dropped than those that were counted")
 	}
-	return max(len(q.IDs), 1), nil
+	q.Until = time.Time{}
+	if p.asked = append(p.asked, q); len(p.asked) == p.fail {
+		return app.Dropped{}, errors.New("the outbox is closed")
+	}
+	n := min(q.Limit, p.letters-int(q.After))
+	after := q.After + int64(n)
+	if int(after) == p.letters {
+		after = 0
+	}
+	return app.Dropped{Dropped: n, After: after}, nil
 }
 
 // dropper is a command line of dead-letters drop.
@@ -48,13 +56,14 @@ func dropper(c *command, all, yes bool) *deadCommand {
 // Only what was counted is changed after a yes, and nothing after anything else.
 func TestChangeAsks(t *testing.T) {
 	for typed, want := range map[string][]app.Query{
-		"y\n": {{IDs: []int64{1, 2}, Reasons: []string{"age"}}}, "YES\n": {{IDs: []int64{1, 2}, Reasons: []string{"age"}}},
+		"y\n": {{Reasons: []string{"age"}, Limit: pageSize}}, "YES\n": {{Reasons: []string{"age"}, Limit: pageSize}},
 		"n\n": nil, "\n": nil, "": nil, "yeah\n": nil,
 	} {
 		var shown bytes.Buffer
 		p := &pile{letters: 2}
 		d := dropper(&command{streams: streams{in: strings.NewReader(typed), err: &shown, ask: true}}, true, false)
-		n, err := d.changeIn(t.Context(), dropping, p)
+		err := d.changeIn(t.Context(), &dropping{d}, p)
+		n := d.dropped.Dropped
 		if d := cmp.Diff(want, p.asked); d != "" || (err == nil) != (want != nil) || n != 2*len(want) {
 			t.Errorf("%q: %d, %v %s", typed, n, err, d)
 		}
@@ -72,7 +81,7 @@ func TestQuestionHearsCtrlC(t *testing.T) {
 	cancel(errors.New("interrupt received"))
 	p := &pile{letters: 2}
 	d := dropper(&command{streams: streams{in: in, err: io.Discard, ask: true}}, true, false)
-	_, err := d.changeIn(ctx, dropping, p)
+	err := d.changeIn(ctx, &dropping{d}, p)
 	if err == nil || !strings.Contains(err.Error(), "nothing was changed") || !strings.Contains(err.Error(), "interrupt") || p.asked != nil {
 		t.Errorf("%v, %v", err, p.asked)
 	}
@@ -84,15 +93,15 @@ func TestChangeWithoutAsking(t *testing.T) {
 		dropper(&command{streams: streams{err: &bytes.Buffer{}}}, true, false),
 		dropper(&command{streams: streams{err: &bytes.Buffer{}, ask: true}}, false, false), // ids
 	} {
-		p := &pile{letters: 2 * pageSize}
-		if _, err := d.changeIn(t.Context(), dropping, p); err != nil || len(p.asked) != 1 || !cmp.Equal(d.query, p.asked[0]) {
+		p := &pile{letters: 2}
+		if err := d.changeIn(t.Context(), &dropping{d}, p); err != nil || len(p.asked) != 1 || d.dropped.Dropped != 2 {
 			t.Errorf("%v %v", err, p.asked)
 		}
 	}
-	p := &pile{}
+	p := &pile{letters: 0}
 	d := dropper(&command{streams: streams{err: &bytes.Buffer{}, ask: true}}, true, false)
-	if n, err := d.changeIn(t.Context(), dropping, p); n != 0 || err != nil || p.asked != nil {
-		t.Errorf("of none: %d %v %v", n, err, p.asked)
+	if err := d.changeIn(t.Context(), &dropping{d}, p); err != nil || p.asked != nil {
+		t.Errorf("of none: %v %v", err, p.asked)
 	}
 }
 
@@ -102,24 +111,16 @@ func TestChangeInPieces(t *testing.T) {
 		var shown bytes.Buffer
 		p := &pile{letters: 2*pageSize + 1, fail: fail}
 		d := dropper(&command{streams: streams{err: &shown}}, true, true)
-		letters, err := p.DeadLetters(t.Context(), app.Query{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := d.inPieces(t.Context(), dropping, p, letters, true)
-		var ids []int64
-		for _, q := range p.asked {
-			if ids = append(ids, q.IDs...); len(q.IDs) > pageSize || !cmp.Equal(q.Reasons, []string{"age"}) {
-				t.Errorf("a piece of %d ids with %v", len(q.IDs), q.Reasons)
+		err := d.inPieces(t.Context(), &dropping{d}, p, 2*pageSize+1, true)
+		for i, q := range p.asked {
+			if q.After != int64(i*pageSize) || q.Limit != pageSize || !cmp.Equal(q.Reasons, []string{"age"}) {
+				t.Errorf("piece %d is %+v", i, q)
 			}
 		}
-		if len(ids) != 2*pageSize+1 || ids[0] != 1 || ids[2*pageSize] != 2*pageSize+1 {
-			t.Errorf("%d ids", len(ids))
+		if want := 2*pageSize + 1 - min(fail, 1); d.dropped.Dropped != want || (err != nil) != (fail > 0) {
+			t.Errorf("%d done, want %d: %v", d.dropped.Dropped, want, err)
 		}
-		if want := 2*pageSize + 1 - min(fail, 1); n != want || (err != nil) != (fail > 0) {
-			t.Errorf("%d done, want %d: %v", n, want, err)
-		}
-		if want := fmt.Sprintf("\r%d of 2001\r%d of 2001\r2001 of 2001\n", pageSize, 2*pageSize); shown.String() != want {
+		if want := fmt.Sprintf("\r%d of 2001\r%d of 2001\r%d of 2001\n", pageSize, 2*pageSize, d.dropped.Dropped); shown.String() != want {
 			t.Errorf("shown %q", shown.String())
 		}
 	}

@@ -13,8 +13,9 @@ import (
 // target is what commands look into and change: a running instance, or the outbox of one that does not run.
 type target interface {
 	DeadLetters(ctx context.Context, q app.Query) ([]app.DeadLetter, error)
-	Redrive(ctx context.Context, q app.Query) (int, error)
-	Drop(ctx context.Context, q app.Query) (int, error)
+	CountDead(ctx context.Context, q app.Query) ([]app.Count, error)
+	Redrive(ctx context.Context, q app.Query, how app.Redrive) (app.Redriven, error)
+	Drop(ctx context.Context, q app.Query) (app.Dropped, error)
 	Subscriptions(ctx context.Context) ([]app.Subscription, error)
 	Pause(ctx context.Context, p app.Pause) (int, error)
 	Resume(ctx context.Context, p app.Pause) (int, error)

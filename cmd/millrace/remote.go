@@ -71,18 +71,11 @@ func (r *remote) DeadLetters(ctx context.Context, q app.Query) ([]app.DeadLetter
 }
 
 func values(q app.Query, limit int) url.Values {
-	v := url.Values{"limit": {strconv.Itoa(limit)}, "after": {strconv.FormatInt(q.After, 10)}}
+	v := filters(q)
+	v.Set("limit", strconv.Itoa(limit))
+	v.Set("after", strconv.FormatInt(q.After, 10))
 	for _, id := range q.IDs {
 		v.Add("id", strconv.FormatInt(id, 10))
-	}
-	if q.Pipeline != "" {
-		v.Set("pipeline", q.Pipeline)
-	}
-	if q.Sink != "" {
-		v.Set("sink", q.Sink)
-	}
-	for _, r := range q.Reasons {
-		v.Add("reason", r)
 	}
 	if q.Event {
 		v.Set("event", "true")
@@ -90,22 +83,52 @@ func values(q app.Query, limit int) url.Values {
 	return v
 }
 
+func filters(q app.Query) url.Values {
+	v := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	set("pipeline", q.Pipeline)
+	set("sink", q.Sink)
+	set("error", q.Text)
+	set("where", q.Where)
+	for _, r := range q.Reasons {
+		v.Add("reason", r)
+	}
+	for _, s := range q.Statuses {
+		v.Add("status", strconv.Itoa(s))
+	}
+	if !q.Since.IsZero() {
+		v.Set("since", q.Since.Format(time.RFC3339Nano))
+	}
+	if !q.Until.IsZero() {
+		v.Set("until", q.Until.Format(time.RFC3339Nano))
+	}
+	return v
+}
+
+// CountDead asks how many there are.
+func (r *remote) CountDead(ctx context.Context, q app.Query) ([]app.Count, error) {
+	var counts []app.Count
+	err := r.call(ctx, http.MethodGet, "/api/v1/dead-letters/counts?"+filters(q).Encode(), nil, &counts)
+	return counts, err
+}
+
 // Redrive asks for what q selects; no ids means all.
-func (r *remote) Redrive(ctx context.Context, q app.Query) (int, error) {
+func (r *remote) Redrive(ctx context.Context, q app.Query, how app.Redrive) (app.Redriven, error) {
 	var answer app.Redriven
-	err := r.call(ctx, http.MethodPost, "/api/v1/dead-letters/redrive", selectionOf(q), &answer)
-	return answer.Redriven, err
+	body := app.RedriveRequest{Selection: app.SelectionOf(q), Redrive: how}
+	err := r.call(ctx, http.MethodPost, "/api/v1/dead-letters/redrive", body, &answer)
+	return answer, err
 }
 
 // Drop asks for what q selects; no ids means all.
-func (r *remote) Drop(ctx context.Context, q app.Query) (int, error) {
+func (r *remote) Drop(ctx context.Context, q app.Query) (app.Dropped, error) {
 	var answer app.Dropped
-	err := r.call(ctx, http.MethodPost, "/api/v1/dead-letters/drop", selectionOf(q), &answer)
-	return answer.Dropped, err
-}
-
-func selectionOf(q app.Query) app.Selection {
-	return app.Selection{IDs: q.IDs, All: len(q.IDs) == 0, Pipeline: q.Pipeline, Sink: q.Sink, Reasons: q.Reasons}
+	err := r.call(ctx, http.MethodPost, "/api/v1/dead-letters/drop", app.SelectionOf(q), &answer)
+	return answer, err
 }
 
 // Subscriptions asks how all of them stand.

@@ -47,16 +47,32 @@ func showLetter(w io.Writer, l *app.DeadLetter) {
 	for _, f := range [][2]string{
 		{"event", l.EventID}, {"pipeline", l.Pipeline}, {"sink", l.Sink}, {"stage", l.Stage}, {"reason", l.Reason},
 		{"status", statusText(l.Status)}, {"attempts", strconv.Itoa(l.Attempts)}, {"first", moment(l.FirstAt)}, {"last", moment(l.LastAt)},
-		{"error", l.LastError}, {"durable", onlyNo(l.Durable)},
+		{"offset", strconv.FormatInt(l.Offset, 10)},
+		{"received", moment(l.ReceivedAt)}, {"error", l.LastError}, {"from", l.From}, {"durable", onlyNo(l.Durable)},
 	} {
 		if f[1] != "" && f[1] != "-" {
 			say(w, "  %-9s %s\n", f[0], plain(f[1]))
 		}
 	}
 	say(w, "\nevent:\n%s\n", indented(prettyEvent(l.Event)))
+	if l.Edited != nil {
+		say(w, "\nedited:\n%s\n", indented(prettyEvent(l.Edited)))
+	}
 	if l.Answer != nil && *l.Answer != "" {
 		say(w, "\nanswer:\n%s\n", indented(visible(strings.TrimRight(*l.Answer, "\r\n"))))
 	}
+	if len(l.History) > 0 {
+		say(w, "\nattempts:\n")
+		_ = table(w, attemptLines(l.History))
+	}
+}
+
+func attemptLines(history []app.Attempt) [][]string {
+	lines := [][]string{{"  AT", "STATUS", "ERROR", "ANSWER"}}
+	for _, a := range history {
+		lines = append(lines, []string{"  " + moment(&a.At), statusText(a.Status), a.Error, strings.TrimRight(a.Answer, "\r\n")})
+	}
+	return lines
 }
 
 // onlyNo says what is not durable; what is, is as usual.

@@ -52,7 +52,9 @@ func TestShownLetter(t *testing.T) {
 	at := time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
 	showLetter(&b, &app.DeadLetter{
 		ID: 7, EventID: "o-1", Pipeline: "orders", Sink: "payments", Reason: "permanent", Status: 422, LastError: "no\x1b[1m", Attempts: 2, LastAt: &at, Durable: true,
-		Event: []byte(`{"id":"o-1","data":{"note":"a\u009bb"}}`), Answer: new("first\r\nsecond\n"),
+		Offset: 41, ReceivedAt: &at, From: "books", History: []app.Attempt{{At: at, Error: "no route"}, {At: at, Status: 422, Answer: "first\nsecond\n"}},
+		Edited: []byte(`{"id":"o-1"}`),
+		Event:  []byte(`{"id":"o-1","data":{"note":"a\u009bb"}}`), Answer: new("first\r\nsecond\n"),
 	})
 	want := `dead letter 7
   event     o-1
@@ -62,7 +64,10 @@ func TestShownLetter(t *testing.T) {
   status    422
   attempts  2
   last      2026-05-01T10:00:00Z
+  offset    41
+  received  2026-05-01T10:00:00Z
   error     no·[1m
+  from      books
 
 event:
   {
@@ -72,9 +77,19 @@ event:
     }
   }
 
+edited:
+  {
+    "id": "o-1"
+  }
+
 answer:
   first\r
   second
+
+attempts:
+  AT                    STATUS  ERROR     ANSWER
+  2026-05-01T10:00:00Z  -       no route
+  2026-05-01T10:00:00Z  422               first·second
 `
 	if b.String() != want {
 		t.Errorf("%s\nwant\n%s", b.String(), want)

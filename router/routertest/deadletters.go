@@ -2,6 +2,7 @@ package routertest
 
 import (
 	"slices"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -84,6 +85,14 @@ func deadSelect(s *subject) {
 		"both subscriptions": {event.DeadQuery{Subscriptions: []string{"a/2", "a/1"}}, all},
 		"unknown":            {event.DeadQuery{Subscriptions: []string{"a/3"}}, nil},
 		"its second page":    {event.DeadQuery{Subscriptions: []string{"a/1"}, After: one[1].ID, Limit: 2}, one[2:4]},
+		"a status":           {event.DeadQuery{Statuses: []int{buried(3).Status}, Limit: 1}, all[:1]},
+		"no such status":     {event.DeadQuery{Statuses: []int{999}}, nil},
+		"a text":             {event.DeadQuery{Text: buried(3).Error, Limit: 1}, all[:1]},
+		"no such text":       {event.DeadQuery{Text: "no such text"}, nil},
+		"since":              {event.DeadQuery{Since: all[0].Exception.LastAt}, all},
+		"since later":        {event.DeadQuery{Since: all[0].Exception.LastAt.Add(time.Nanosecond)}, nil},
+		"until":              {event.DeadQuery{Until: all[0].Exception.LastAt}, nil},
+		"until later":        {event.DeadQuery{Until: all[0].Exception.LastAt.Add(time.Nanosecond)}, all},
 		"ids of another":     {event.DeadQuery{Subscriptions: []string{"a/2"}, IDs: []int64{one[0].ID}}, nil},
 	} {
 		if d := cmp.Diff(c.want, s.dead(c.q), cmpopts.EquateEmpty()); d != "" {

@@ -394,9 +394,7 @@ func (m *Memory) dead(q event.DeadQuery) []event.DeadLetter {
 		}
 	}
 	list = slices.DeleteFunc(list, func(d event.DeadLetter) bool {
-		return d.ID <= q.After || len(q.IDs) > 0 && !slices.Contains(q.IDs, d.ID) ||
-			len(q.Subscriptions) > 0 && !slices.Contains(q.Subscriptions, d.Subscription) ||
-			len(q.Reasons) > 0 && !slices.Contains(q.Reasons, d.Exception.Reason)
+		return d.ID <= q.After || !q.Selects(&d)
 	})
 	slices.SortFunc(list, func(a, b event.DeadLetter) int { return cmp.Compare(a.ID, b.ID) })
 	if q.Limit > 0 && len(list) > q.Limit {
