@@ -29,6 +29,7 @@ type eventLog struct {
 // statusLog is a log that can say how its subscriptions stand. Both kinds can.
 type statusLog interface {
 	router.Log
+	router.History
 	Status(ctx context.Context) ([]event.SubscriptionStatus, error)
 }
 

@@ -56,6 +56,10 @@ type Instance interface {
 	// reason. Resume ends that. An *UnknownError says that there is no such pipeline or sink.
 	Pause(ctx context.Context, p Pause) (int, error)
 	Resume(ctx context.Context, p Pause) (int, error)
+
+	// Seek moves the subscription of a sink, or says what that would come to. An *UnknownError says that there is no such sink, an
+	// *InvalidError that there is no such place, errors.ErrUnsupported that its events are in memory only.
+	Seek(ctx context.Context, k Seek) ([]Sought, error)
 }
 
 // Query selects dead letters. Zero fields select all; those that are set must all hold.
@@ -81,7 +85,7 @@ type DeadLetter struct {
 	Pipeline  string     `json:"pipeline"`
 	Sink      string     `json:"sink"`   // empty when a stage failed, before any sink, and where none wanted it
 	Stage     string     `json:"stage"`  // the stage that failed; empty for a sink's own failure
-	Reason    string     `json:"reason"` // permanent, attempts, age, expired, on_error or unmatched
+	Reason    string     `json:"reason"` // permanent, attempts, age, expired, on_error, unmatched or overflow
 	Status    int        `json:"status"` // the last answer's status code, 0 if there was none
 	LastError string     `json:"last_error"`
 	Attempts  int        `json:"attempts"` // all, counted or not
@@ -119,7 +123,8 @@ type Count struct {
 
 // Reasons are the words that a dead letter's reason can be.
 func Reasons() []string {
-	all := []event.Reason{event.ReasonPermanent, event.ReasonAttempts, event.ReasonAge, event.ReasonExpired, event.ReasonOnError, event.ReasonUnmatched}
+	all := []event.Reason{event.ReasonPermanent, event.ReasonAttempts, event.ReasonAge, event.ReasonExpired, event.ReasonOnError, event.ReasonUnmatched,
+		event.ReasonOverflow}
 	words := make([]string, len(all))
 	for i, r := range all {
 		words[i] = string(r)
@@ -200,6 +205,7 @@ func (c *console) table() []route {
 		{"GET", "/api/v1/subscriptions", "how far each sink has come; ?pipeline= &sink=", c.listSubscriptions},
 		{"POST", "/api/v1/subscriptions/pause", `{"pipeline":"…","sink":"…","reason":"…"}: it rests until it is resumed`, c.pause},
 		{"POST", "/api/v1/subscriptions/resume", `{"pipeline":"…","sink":"…"}: the end of a pause`, c.resume},
+		{"POST", "/api/v1/subscriptions/seek", `{"pipeline":"…","sink":"…","to":"beginning","dry_run":true}: where it goes on`, c.seek},
 	}
 }
 

@@ -28,6 +28,8 @@ type instance struct {
 	counts  []console.Count
 	places  []console.Place
 	rests   console.Pause
+	seek    console.Seek
+	sought  []console.Sought
 	askedID string
 	err     error
 }
@@ -44,6 +46,17 @@ func (i *instance) Metrics() []console.Metric {
 func (i *instance) DeadLetters(_ context.Context, q console.Query) ([]console.DeadLetter, error) {
 	i.asked = q
 	return i.letters, i.err
+}
+
+func (i *instance) Seek(_ context.Context, k console.Seek) ([]console.Sought, error) {
+	i.seek = k
+	switch k.To {
+	case "nowhere":
+		return nil, &console.InvalidError{Detail: "no such place"}
+	case "memory":
+		return nil, errors.ErrUnsupported
+	}
+	return i.sought, i.err
 }
 
 func (i *instance) CountDead(_ context.Context, q console.Query) ([]console.Count, error) {

@@ -135,7 +135,8 @@ func (l Layout) KeysOf() (map[string]string, error) {
 type Topic struct {
 	Name          string
 	Subscriptions []string
-	Dedupe        *Dedupe // nil takes every event, and forgets the keys that the log still has of the topic
+	From          map[string]Start // where subscriptions begin that are new, by their names; without one, behind the last event
+	Dedupe        *Dedupe          // nil takes every event, and forgets the keys that the log still has of the topic
 	// KeysOf is another topic of the layout whose Dedupe and keys are those of this one too, so that an event of one is a duplicate
 	// of an event of the other; empty: the topic has its own. That one has Dedupe, this one has none.
 	KeysOf string
@@ -151,6 +152,7 @@ type Capabilities struct {
 	Dead      bool // dead letters are kept, listed, redriven and dropped
 	Reopening bool // a subscription goes on where it was after the log was closed and opened again
 	Dedupe    bool // a Topic may have Dedupe; keys are as durable as events
+	History   bool // what is settled is kept for a while: readers can seek, and new ones begin in it
 	Keyed     bool // exceptions keep their keys, and held ones wait until they are released
 }
 
@@ -312,6 +314,7 @@ const (
 	ReasonExpired   Reason = "expired"   // it was not delivered by the time at which it is of no more use
 	ReasonOnError   Reason = "on_error"  // a stage, a when or a setting that depends on the event failed
 	ReasonUnmatched Reason = "unmatched" // no sink wanted it
+	ReasonOverflow  Reason = "overflow"  // more waited for the sink than its max_pending lets
 	ReasonDelayed   Reason = "delayed"   // its time has not come yet: no attempt was made
 	ReasonRate      Reason = "rate"      // the rate of its key has no turn for it yet; LastAt is when that was looked at
 	ReasonFailed    Reason = "failed"    // a counted failure, to be tried again

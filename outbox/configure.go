@@ -74,8 +74,8 @@ func (b *Outbox) newSubscription(id int64, name string, t *topic) *subscription 
 	}
 }
 
-// Configure makes the outbox have these topics and subscriptions, in one transaction. New subscriptions begin behind the last
-// event of their topic; those that are no longer named keep what they are owed.
+// Configure makes the outbox have these topics and subscriptions, in one transaction. New subscriptions begin where the layout
+// says, else behind the last event of their topic; those that are no longer named keep what they are owed.
 func (b *Outbox) Configure(ctx context.Context, l event.Layout) error {
 	return b.do(ctx, func(c *conn) (func(), error) { return b.configure(c, l) })
 }
@@ -102,7 +102,7 @@ func (b *Outbox) configure(c *conn, l event.Layout) (func(), error) {
 		topics[t.name] = t
 		for _, name := range want.Subscriptions {
 			named[name] = true
-			more, err := b.admit(c, t, name)
+			more, err := b.admit(c, t, name, want.From[name])
 			if err != nil {
 				return nil, err
 			}
@@ -156,13 +156,17 @@ func (b *Outbox) admitTopic(c *conn, name string) (*topic, error) {
 }
 
 // admit makes a subscription, or takes one up again that was not named for a while.
-func (b *Outbox) admit(c *conn, t *topic, name string) (publish func(), err error) {
+func (b *Outbox) admit(c *conn, t *topic, name string, from event.Start) (publish func(), err error) {
 	s := b.subscription(name)
 	if s == nil {
-		id, err := insert(c, "INSERT INTO subscriptions (name, topic, cursor) VALUES (?, ?, ?)", name, t.id, int64(t.head()))
+		cursor, tell, err := b.startOf(c, t, name, from)
+		if err != nil {
+			return nil, err
+		}
+		id, err := insert(c, "INSERT INTO subscriptions (name, topic, cursor) VALUES (?, ?, ?)", name, t.id, int64(cursor.at))
 		s = b.newSubscription(id, name, t)
-		s.cursor.at = t.head()
-		return func() { b.subscriptions[name] = s; t.attach(s) }, err
+		s.cursor = cursor
+		return func() { b.subscriptions[name] = s; t.attach(s); tell() }, err
 	}
 	if s.topic != t {
 		return nil, fmt.Errorf("subscription %q reads topic %q and cannot read %q", name, s.topic.name, t.name)

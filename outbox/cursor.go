@@ -17,7 +17,8 @@ type cursor struct {
 	gaps  []gap // ascending, beyond at
 }
 
-// gap is a range of offsets that the subscription is not owed, both ends included.
+// gap is a range of offsets that the subscription is not owed, both ends included: they were appended while no configuration named
+// it, or are dead letters that a seek left behind the new cursor.
 type gap struct{ from, to event.Offset }
 
 var errBeyondWindow = errors.New("settled more than a window ahead of the cursor")
@@ -28,6 +29,9 @@ func (c *cursor) settle(o event.Offset) error {
 		return nil
 	}
 	if o > c.at+event.Window {
+		if _, inside := c.gap(o); inside { // a dead letter that a seek left where it is
+			return nil
+		}
 		return errBeyondWindow
 	}
 	c.ahead[o%event.Window/64] |= 1 << (o % 64)
@@ -74,12 +78,14 @@ func (c *cursor) settled(o event.Offset) bool {
 	if o <= c.at || o <= c.at+event.Window && c.bit(o) {
 		return true
 	}
-	for _, g := range c.gaps {
-		if g.from <= o && o <= g.to {
-			return true
-		}
-	}
-	return false
+	_, inside := c.gap(o)
+	return inside
+}
+
+// gap finds the gap that holds an offset; if none does, the first behind it.
+func (c *cursor) gap(o event.Offset) (i int, inside bool) {
+	i, _ = slices.BinarySearchFunc(c.gaps, o, func(g gap, o event.Offset) int { return cmp.Compare(g.to, o) })
+	return i, i < len(c.gaps) && c.gaps[i].from <= o
 }
 
 // aheadBytes is the window as it is stored; nil when no bit is set.

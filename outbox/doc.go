@@ -34,12 +34,25 @@
 //	dead    ──drop─────────────────▶ settled   row deleted
 //	any     ──outcome with a row───▶ held      row inserted or updated; Due does not hand it out
 //	held    ──released─────────────▶ retry     row updated, next_at = 1: due before all others
+//	any     ──seek to before it────▶ pending   cursor moved, bit cleared, row deleted; but dead stays dead
+//	pending ──seek to behind it────▶ settled   cursor moved
 //
 // A row in retry waits for another attempt, or for the first one: an event may have a time of its own before which it must not be
 // delivered, or its key a rate. Such a row has no attempts and no error, and may wait for years.
 //
 // Bit and row change in the same transaction, so that an event is always in exactly one state. The cursor moves over offsets
-// whose bit is set, and over gaps: ranges that were appended while the subscription was not named in any configuration.
+// whose bit is set, and over gaps: ranges that were appended while the subscription was not named in any configuration,
+// and dead letters behind the cursor of a seek, however far.
+//
+// # Seek
+//
+// A seek is one transaction of its own, behind a commit that takes along what its reader settled before. Of what a reader settled that
+// has not heard of it nothing is left: it is dropped when the cursor is published. Rows before the target stay as they are. A dead letter at or
+// behind it becomes a gap, so that its event stays in one state, and a redrive or drop finds the row as ever; gaps are written with the
+// cursor until it has passed them.
+//
+//	crash in or before its COMMIT   cursor, bits, gaps and rows are as they were
+//	crash after it                  the next reader begins at the new place
 //
 // # One commit, and what a crash leaves
 //
@@ -146,7 +159,8 @@
 //	crash after it                          the segment is gone, what rows name is in bodies
 //	crash in the commit of a last row       row and body are both there or both gone
 //
-// A cursor never goes back over what was purged, and a new subscription begins at the head: no reader comes to a purged offset.
+// A seek does not go back over what was purged, and a new subscription begins at the head or behind that: no reader comes to a purged
+// offset. What a seek goes back over is needed again.
 // A reader that is in the middle of a read when its own cursor passes and the segment goes finds the next segment instead; it
 // jumps over nothing but what it had settled. Who follows a row looks into ring, segment and bodies, in this order: what is no
 // more in the segment is in bodies from the same commit on.

@@ -179,7 +179,7 @@ func (b *Outbox) Err() error {
 // Can says that an outbox does everything.
 func (b *Outbox) Can() event.Capabilities {
 	return event.Capabilities{Durable: true, Atomic: true, Shared: true, Ordered: true, Stateful: true, Dead: true, Reopening: true,
-		Dedupe: true, Keyed: true}
+		Dedupe: true, Keyed: true, History: true}
 }
 
 // Full says whether appends are refused at present.

@@ -194,6 +194,15 @@ func (q *queue) trySettle(s *subscription, outcomes []event.Outcome) (space <-ch
 	return nil, nil
 }
 
+// forget drops the lazy outcomes of a subscription.
+func (q *queue) forget(s *subscription) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.pending = nil
+	q.lazy = slices.DeleteFunc(q.lazy, func(x *subscription) bool { return x == s })
+	q.roomLocked()
+}
+
 // take returns what waits: at once if there are requests, after settleWait if there are only outcomes. It returns empty-handed
 // when tick fires, and false when the queue is closed and empty.
 func (q *queue) take(tick <-chan time.Time) (batch, bool) {

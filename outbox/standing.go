@@ -42,7 +42,7 @@ func (b *Outbox) Standings(ctx context.Context, topic string, o event.Offset) ([
 // standing looks at the cursor before the row: the two change together, so a row that comes or goes in between is the newer truth.
 func (s *subscription) standing(ctx context.Context, o event.Offset) (event.Standing, error) {
 	x := event.Standing{Subscription: s.name, State: s.side(o)}
-	if x.State != event.StandsSettled {
+	if x.State == event.StandsPending {
 		return x, nil
 	}
 	err := s.box.readers.with(ctx, func(c *conn) error {

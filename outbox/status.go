@@ -20,6 +20,19 @@ func (b *Outbox) Status(ctx context.Context) ([]event.SubscriptionStatus, error)
 	}
 	b.mu.RUnlock()
 	slices.SortFunc(subscriptions, func(a, b *subscription) int { return cmp.Compare(a.name, b.name) })
+	return statusOf(ctx, subscriptions)
+}
+
+// StatusOf is Status of the subscriptions with these names.
+func (b *Outbox) StatusOf(ctx context.Context, names []string) ([]event.SubscriptionStatus, error) {
+	subscriptions, err := b.named(names)
+	if err != nil {
+		return nil, err
+	}
+	return statusOf(ctx, subscriptions)
+}
+
+func statusOf(ctx context.Context, subscriptions []*subscription) ([]event.SubscriptionStatus, error) {
 	list := make([]event.SubscriptionStatus, len(subscriptions))
 	for i, s := range subscriptions {
 		var err error

@@ -144,10 +144,7 @@ func (b *Outbox) Subscribe(name string) (event.Subscription, error) {
 	if s.ended {
 		return nil, fmt.Errorf("subscription %q is no longer named by any configuration", name)
 	}
-	s.reuses, s.room = false, nil
-	s.next, s.buffer, s.packed, s.out = s.cursor.at+1, nil, segmentReader{}, map[event.Offset]bool{}
-	s.due, s.asked = time.Time{}, time.Time{}
-	s.wake()
+	s.beginLocked()
 	return s, nil
 }
 
@@ -293,10 +290,8 @@ func (s *subscription) skip() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next = max(s.next, s.cursor.at+1)
-	for _, g := range s.cursor.gaps {
-		if g.from <= s.next && s.next <= g.to {
-			s.next = g.to + 1
-		}
+	if i, inside := s.cursor.gap(s.next); inside {
+		s.next = s.cursor.gaps[i].to + 1
 	}
 }
 

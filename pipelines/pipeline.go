@@ -25,6 +25,7 @@ func sinkDefaults() sinkKeys {
 		Timeout: 15 * time.Second,
 		Batch:   Batch{Count: 1, Bytes: 1 << 20},
 		Order:   orderNone, OnDead: onDeadRelease, MaxHeld: 10_000,
+		From: fromNow, Overflow: string(OverflowBlock),
 	}
 }
 
@@ -97,6 +98,9 @@ func (l *loader) pipeline(s *section) *Pipeline {
 	}
 	if p.Priority != nil {
 		l.refuseUnordered(s)
+	}
+	if l.memory != nil || p.Delivery == AtMostOnce {
+		l.refuseForgotten(s)
 	}
 	p.Unmatched = l.unmatched(s, keys.Unmatched)
 	if p.Delivery == ExactlyOnce {

@@ -5,6 +5,7 @@ package pipelines
 import (
 	"time"
 
+	"github.com/millrace-run/millrace/event"
 	"github.com/millrace-run/millrace/rules"
 )
 
@@ -162,6 +163,9 @@ type Sink struct {
 	Expire      time.Duration // counted from when an event was received; 0 is never
 	Rate        *Rate         // nil is no bound
 	Order       *Order        // nil keeps none; a serial sink needs none
+	From        event.Start   // where the subscription of a new sink begins
+	MaxPending  *MaxPending   // nil is no bound
+	Overflow    Overflow
 	// Verdict is what an answer with a status means, nil for success. It is nil for a type whose answers have no statuses.
 	Verdict func(status int) error
 }

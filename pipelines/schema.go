@@ -55,6 +55,9 @@ type stageTypeKeys struct {
 type sinkKeys struct {
 	When        *rules.Expr   `yaml:"when,decision" doc:"Which events the sink wants; by default every one."`
 	Match       *node         `yaml:"match" doc:"The same by members and what they must be; instead of when."`
+	From        string        `yaml:"from" doc:"Where a sink that is new begins: now, beginning (with all that retention has left), or a time such as 2026-11-20T08:00:00Z. Once the sink has a subscription it says nothing any more; millrace subscriptions seek moves that."`
+	MaxPending  MaxPending    `yaml:"max_pending" doc:"Bounds what may wait for the sink; by default only the size of the outbox does."`
+	Overflow    string        `yaml:"overflow,oneof=block|reject|dead_letter" doc:"What happens when more waits: block lets the sources of the pipeline wait (a webhook answers 503 when it has waited for 5 s), reject refuses at once, dead_letter makes dead letters of the oldest events that were not tried yet."`
 	Retry       Retry         `yaml:"retry" doc:"When a failed attempt is repeated."`
 	Timeout     time.Duration `yaml:"timeout,min=1ms,max=1h" doc:"How long one attempt may take."`
 	Concurrency int           `yaml:"concurrency,min=1,max=1024" doc:"How many attempts run at once; the default depends on the type."`

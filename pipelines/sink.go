@@ -36,6 +36,7 @@ func (l *loader) sink(s *section, order *Order) *Sink {
 	sink.Batch = l.batch(s, keys.Batch, sink.Concurrency, row)
 	sink.Delay, sink.Expire, sink.Rate = l.delay(s), keys.Expire, l.rate(s, keys.Batch.Count)
 	l.checkExpire(s, keys.Expire, sink.Delay)
+	sink.From, sink.MaxPending, sink.Overflow = l.from(s, keys.From), l.pending(s, &keys), Overflow(keys.Overflow)
 	l.checkRetry(s, keys.Retry)
 	sink.Retry = l.schedule(s, keys.Retry)
 	l.checkStatuses(s, keys.Retry, row)

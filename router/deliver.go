@@ -15,6 +15,7 @@ type call struct {
 	tasks    []*task
 	batch    []event.Delivery
 	begun    time.Time
+	epoch    int // of the loop
 	probe    int // which opening of the breaker it probes, 0 for none
 	took     time.Duration
 	settling event.Settling

@@ -132,16 +132,24 @@ func (d *desk) Return(ctx context.Context, receipts []string, back event.Return)
 	}
 }
 
-// claim is what a receipt says: an attempt of an event.
+// claim is what a receipt says: an attempt of an event, and when it began. Behind a seek the same attempt may come again, and is not
+// what the first one's worker speaks of.
 type claim struct {
 	place
 	attempt int
+	begun   int64 // unix nanoseconds
 }
 
-// receiptOf names an attempt of an event: offset, attempt, and a checksum over them and the name of the subscription, so that a
+// names says whether an exception is of the attempt.
+func (c claim) names(x *event.Exception) bool {
+	return x.Attempts == c.attempt && x.LastAt.UnixNano() == c.begun
+}
+
+// receiptOf names an attempt of an event: offset, attempt, when it began, and a checksum over them and the name of the subscription, so that a
 // receipt of another queue is no receipt here. It is no secret: whoever may take events may end their leases.
-func receiptOf(k *lane, o event.Offset, attempt int) string {
+func receiptOf(k *lane, o event.Offset, attempt int, begun time.Time) string {
 	b := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(o)), uint64(attempt))
+	b = binary.AppendVarint(b, begun.UnixNano())
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(b, k.checksum(b)))
 }
 
@@ -161,12 +169,16 @@ func (d *desk) claimOf(receipt string) (claim, bool) {
 		return claim{}, false
 	}
 	attempt, m := binary.Uvarint(b[n:])
-	if m <= 0 || n+m != len(b) {
+	if m <= 0 {
+		return claim{}, false
+	}
+	begun, l := binary.Varint(b[n+m:])
+	if l <= 0 || n+m+l != len(b) {
 		return claim{}, false
 	}
 	for _, k := range d.lanes {
 		if k.checksum(b) == sum {
-			return claim{place{k, event.Offset(offset)}, int(attempt)}, true
+			return claim{place{k, event.Offset(offset)}, int(attempt), begun}, true
 		}
 	}
 	return claim{}, false

@@ -11,6 +11,9 @@ import (
 // finish takes the answer of a call: a verdict for each of its tasks.
 func (l *loop) finish(work context.Context, c *call) error {
 	l.inFlight--
+	if c.epoch != l.epoch {
+		return l.overtaken(work, c)
+	}
 	now := l.clock.Now().UTC()
 	l.counts.nanos.Add(int64(c.took))
 	for i, t := range c.tasks {
@@ -42,14 +45,19 @@ func (l *loop) commitChanges(work context.Context, changes event.Changes) error 
 }
 
 func (l *loop) succeeded(work context.Context, t *task, c *call, o event.Outcome, now time.Time) {
-	l.accepted++
-	l.counts.attempts[outcomeDelivered].Add(1)
 	l.counts.delivered.Add(1)
-	l.counts.lastSuccess.Store(now.UnixNano())
 	if l.logger.Enabled(work, slog.LevelDebug) {
 		l.logger.Debug("delivered", "event_id", t.item.id, "attempt", t.x.Attempts)
 	}
 	l.leave(t, o)
+	l.accept(c, now)
+}
+
+// accept notes that the sink accepted an attempt.
+func (l *loop) accept(c *call, now time.Time) {
+	l.accepted++
+	l.counts.attempts[outcomeDelivered].Add(1)
+	l.counts.lastSuccess.Store(now.UnixNano())
 	if c.first(accepted) && l.breaker.succeeded(now) {
 		l.logger.Info("breaker closed")
 		l.release()

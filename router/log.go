@@ -12,8 +12,9 @@ type Log interface {
 	// Can says what this log is able to do.
 	Can() event.Capabilities
 
-	// Configure makes the log have exactly these topics and subscriptions. A subscription that is new begins behind the last
-	// event of its topic; one that is no longer named keeps what it is owed but gets nothing that is appended from now on.
+	// Configure makes the log have exactly these topics and subscriptions. A subscription that is new begins where the
+	// layout says, else behind the last event of its topic; one that is no longer named keeps what it is owed but gets nothing that is
+	// appended from now on.
 	Configure(ctx context.Context, l event.Layout) error
 
 	// Commit applies all of c at once and returns when that is as durable as Can says. When ctx ends before the writer took
@@ -40,6 +41,16 @@ type Log interface {
 	// they were. Whether an event is a dead letter that q selects is decided at the moment it is dropped: one that a redrive took
 	// back in time stays. An error tells how many were dropped before it.
 	Drop(ctx context.Context, q event.DeadQuery) (int, error)
+}
+
+// History is what a Log does whose Can says so.
+type History interface {
+	// Seek moves the cursors of subscriptions in one commit. Rows at or behind the target end, but for dead letters, which stay and whose
+	// events do not come again. The readers must be between two calls; they go on at the new place.
+	Seek(ctx context.Context, k event.Seek) ([]event.Sought, error)
+
+	// StatusOf says how subscriptions stand.
+	StatusOf(ctx context.Context, names []string) ([]event.SubscriptionStatus, error)
 }
 
 // Subscription is one reader of a topic. It lives in package event so that a log can satisfy Log without this package.

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -31,6 +32,7 @@ type loop struct {
 	partial  *batcher // of a call that waits for more events; nil for none
 	marks    map[place]marks
 	inFlight int
+	epoch    int  // grows with each seek
 	filling  bool // a call has its first event and takes more
 
 	accepted, refused int64 // attempts in this process
@@ -59,9 +61,17 @@ func (l *loop) join() { l.workers.end() }
 func (l *loop) run(stop, work context.Context) error {
 	l.guard.begin()
 	defer l.guard.end()
+	l.seeks.open()
+	defer l.seeks.close()
 	l.workers.watch(work)
 	l.attempts = func(c *call) { l.make(work, c) }
-	if err := l.open(stop, work); err != nil {
+	err := l.open(stop, work)
+	for errors.Is(err, errSeek) {
+		if err = l.feed.seek(work, func() error { return nil }); err == nil {
+			err = l.open(stop, work)
+		}
+	}
+	if err != nil {
 		return clean(stop, work, err)
 	}
 	if err := l.restore(stop, work); err != nil {
@@ -81,7 +91,13 @@ func (l *loop) turn(stop, work context.Context) error {
 	if err := l.collect(work); err != nil {
 		return err
 	}
+	if err := l.seek(stop, work); err != nil {
+		return err
+	}
 	now := l.clock.Now().UTC()
+	if err := l.shedOver(stop, work, now); err != nil {
+		return err
+	}
 	err := l.letGo(stop, work, l.moveOn)
 	if err == nil {
 		err = l.handOut(stop, work, now)
@@ -94,7 +110,7 @@ func (l *loop) turn(stop, work context.Context) error {
 	l.observeOrder()
 	if err == nil && !l.again {
 		// The time of this turn: what became due since then must wake it.
-		l.sleep(stop, l.alarm(now), l.results)
+		l.sleep(stop, l.shedAlarm(l.alarm(now)), l.results)
 	}
 	return err
 }
@@ -130,7 +146,7 @@ func (l *loop) collect(work context.Context) error {
 // handOut begins attempts while the sink may have more.
 func (l *loop) handOut(stop, work context.Context, now time.Time) error {
 	l.timing.wake()
-	for !l.pausing.on() {
+	for !l.pausing.on() && !l.seeks.waiting() {
 		if !l.breaker.room(l.inFlight, now) {
 			return nil
 		}
@@ -247,7 +263,7 @@ func (l *loop) putBack(tasks []*task) {
 
 func (l *loop) launch(work context.Context, tasks []*task, now time.Time) {
 	c := newCall(tasks)
-	c.probe, c.begun = l.breaker.began(), now
+	c.probe, c.begun, c.epoch = l.breaker.began(), now, l.epoch
 	for i, t := range tasks {
 		c.batch[i] = t.delivery(now)
 	}

@@ -70,7 +70,11 @@ var (
 		"millrace_last_success_timestamp_seconds", "When a delivery last succeeded; 0 for never.", Gauge}
 	deliveriesInFlight = family{
 		"millrace_deliveries_in_flight", "Calls of the sink under way; for a serial sink, events of its call.", Gauge}
-	workersWaiting    = family{"millrace_queue_workers_waiting", "Workers that wait for an event of a queue.", Gauge}
+	workersWaiting = family{"millrace_queue_workers_waiting", "Workers that wait for an event of a queue.", Gauge}
+	intakeBlocked  = family{
+		"millrace_overflow_blocked", "Batches of events that sources hold back now because as much waits for the sink as max_pending lets.", Gauge}
+	intakeRefused = family{
+		"millrace_overflow_refused_total", "Batches of events that were refused because as much waited for the sink as max_pending lets.", Counter}
 	deliveriesWaiting = family{"millrace_deliveries_waiting", "Events that wait in memory for another attempt.", Gauge}
 	deliveriesHeld    = family{
 		"millrace_deliveries_held", "Events that wait, in rows of the outbox, for an earlier one with their order_key.", Gauge}
@@ -167,6 +171,10 @@ func (s *stats) sink(of string, k *subscriber) {
 	s.add(deliveriesInFlight, float64(c.inFlight.Load()), pipeline, sink)
 	if k.desk != nil {
 		s.add(workersWaiting, float64(c.workers.Load()), pipeline, sink)
+	}
+	if m := k.gauge; m != nil {
+		s.add(intakeBlocked, float64(m.blocked.Load()), pipeline, sink)
+		s.add(intakeRefused, float64(m.refusals.Load()), pipeline, sink)
 	}
 	s.add(deliveriesWaiting, float64(c.waiting.Load()), pipeline, sink)
 	if o := k.plan.Order; o != nil && o.Key != nil {

@@ -54,6 +54,8 @@ func (p *puller) run(stop, work context.Context) error {
 	defer p.guard.end()
 	p.desk.open()
 	defer p.close()
+	p.seeks.open()
+	defer p.seeks.close()
 	if err := p.restore(stop, work); err != nil {
 		return clean(stop, work, err)
 	}
@@ -62,7 +64,7 @@ func (p *puller) run(stop, work context.Context) error {
 			return clean(stop, work, err)
 		}
 		if !p.again {
-			p.sleep(stop, p.alarm(), nil)
+			p.sleep(stop, p.shedAlarm(p.alarm()), nil)
 		}
 	}
 	return nil
@@ -83,6 +85,12 @@ func (p *puller) turn(stop, work context.Context) error {
 		return err
 	}
 	if err := p.hear(stop, work, now); err != nil {
+		return err
+	}
+	if err := p.seek(stop, work); err != nil {
+		return err
+	}
+	if err := p.shedOver(stop, work, now); err != nil {
 		return err
 	}
 	if err := p.takeDue(stop, now); err != nil {
@@ -250,7 +258,7 @@ func (p *puller) pickFresh(stop context.Context, k *lane, now time.Time) (*task,
 
 // lease gives an event away until a time.
 func (p *puller) lease(t *task, d time.Duration, now time.Time) event.Leased {
-	l := event.Leased{Delivery: t.delivery(now), Until: now.Add(d), Receipt: receiptOf(t.lane, t.offset, t.x.Attempts)}
+	l := event.Leased{Delivery: t.delivery(now), Until: now.Add(d), Receipt: receiptOf(t.lane, t.offset, t.x.Attempts, now)}
 	t.x.LastAt = now
 	p.leave(t, p.left(t, event.ReasonLease, l.Until))
 	return l
@@ -296,7 +304,7 @@ func (p *puller) takeBack(stop, work context.Context, r *request, now time.Time)
 // find returns the event that a receipt names, if it is still the worker's or nobody's; nil if not.
 func (p *puller) find(stop context.Context, c claim) (*task, error) {
 	for i, t := range p.ready {
-		if t.place == c.place && t.x.Attempts == c.attempt {
+		if t.place == c.place && c.names(&t.x) {
 			p.ready = slices.Delete(p.ready, i, i+1)
 			return t, nil
 		}
@@ -307,7 +315,7 @@ func (p *puller) find(stop context.Context, c claim) (*task, error) {
 		x, err = c.lane.sub.Row(stop, c.offset)
 		return err
 	})
-	if err != nil || x == nil || x.Reason != event.ReasonLease || x.State != event.Retry || x.Attempts != c.attempt {
+	if err != nil || x == nil || x.Reason != event.ReasonLease || x.State != event.Retry || !c.names(x) {
 		return nil, err
 	}
 	return &task{place: c.place, row: true, x: *x, tries: x.Counted}, nil

@@ -191,7 +191,14 @@ func (t *topic) layout() event.Topic {
 		l.Dedupe, l.KeysOf = nil, TopicName(t.pipeline.name, DefaultPriority)
 	}
 	for _, s := range t.plan.Sinks {
-		l.Subscriptions = append(l.Subscriptions, SubscriptionName(t.name, s.Name))
+		name := SubscriptionName(t.name, s.Name)
+		l.Subscriptions = append(l.Subscriptions, name)
+		if s.From != (event.Start{}) {
+			if l.From == nil {
+				l.From = map[string]event.Start{}
+			}
+			l.From[name] = s.From
+		}
 	}
 	return l
 }
@@ -235,6 +242,9 @@ func (r *Router) pipeline(name string) *pipeline {
 }
 
 func (r *Router) emit(ctx context.Context, p *pipeline, b event.Batch) ([]string, error) {
+	if err := p.admit(ctx); err != nil {
+		return nil, err
+	}
 	x, ok := b.Prepared.(*prepared)
 	if !ok {
 		var err error
@@ -255,6 +265,7 @@ func (r *Router) emit(ctx context.Context, p *pipeline, b event.Batch) ([]string
 		left = p.answer(ids, c.Appends, appended)
 	}
 	p.received.Add(int64(x.Len() - left))
+	p.admitted(x)
 	if x.tally != nil {
 		p.tally.merge(x.tally)
 	}

@@ -39,6 +39,8 @@ func (s *serial) run(stop, work context.Context) error {
 	s.guard.begin()
 	defer s.guard.end()
 	defer s.close()
+	s.seeks.open()
+	defer s.seeks.close()
 	if err := s.letGoAll(stop, work); err != nil {
 		return clean(stop, work, err)
 	}
@@ -48,7 +50,7 @@ func (s *serial) run(stop, work context.Context) error {
 		}
 		s.show()
 		if !s.again {
-			s.sleep(stop, s.alarm(s.clock.Now()), nil)
+			s.sleep(stop, s.shedAlarm(s.alarm(s.clock.Now())), nil)
 		}
 	}
 	s.finish(work)
@@ -58,13 +60,22 @@ func (s *serial) run(stop, work context.Context) error {
 // turn makes one call, if there is something to call with and the time has come.
 func (s *serial) turn(stop, work context.Context) error {
 	s.again = false
+	if err := s.seek(work); err != nil {
+		return err
+	}
 	now := s.clock.Now().UTC()
+	if err := s.shedOver(stop, work, now); err != nil {
+		return err
+	}
 	s.timing.wake()
 	if s.pausing.on() || !s.pace.room(0, now) {
 		return nil
 	}
 	if s.stale {
 		if err := s.open(stop, work); err != nil {
+			if s.again = errors.Is(err, errSeek); s.again {
+				return nil
+			}
 			return err
 		}
 		s.stale = false

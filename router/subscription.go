@@ -37,6 +37,9 @@ type subscriber struct {
 	desk   *desk // of a sink from which workers take events, else nil
 
 	pausing pausing
+	seeks   *seeks
+	gauge   *gauge // nil: what waits has no bound
+	history bool   // see event.Capabilities
 }
 
 // folds keep apart the lines of a sink, so that those of one kind cannot hide the others. The sink's goroutine writes them all.
@@ -72,10 +75,12 @@ func (r *Router) newSubscriber(p *pipeline, i int, plan *pipelines.Sink, sink Si
 		name: name, owner: sinkOwner + name, index: i, plan: plan, sink: sink, log: r.log,
 		shared: r.can.Shared, rows: r.rows(), keyed: r.can.Keyed, clock: r.clock, rand: r.rand, logger: logger, guard: newGuard(r.clock, logger),
 		prefix: withLength(withLength(nil, p.name), plan.Name), pausing: pausing{writer: make(chan struct{}, 1)},
+		seeks: newSeeks(), history: r.can.History,
 	}
 	if plan.Pull {
 		s.desk = &desk{subscriber: s}
 	}
+	s.gauge = newGauge(s)
 	for _, t := range p.topics {
 		l := newLane(s, t)
 		s.lanes, t.readers = append(s.lanes, l), append(t.readers, l)
@@ -184,8 +189,8 @@ func (s *subscriber) dead(id string, x *event.Exception) {
 	}
 }
 
-// open gives a sink with state what was committed. It tries until the sink takes it; the error is that of the contexts or of a
-// log that is over.
+// open gives a sink with state what was committed. It tries until the sink takes it; the error is that of the contexts, of a
+// log that is over, or errSeek.
 func (s *subscriber) open(stop, work context.Context) error {
 	stateful, ok := s.sink.(Stateful)
 	if !ok {
@@ -209,9 +214,23 @@ func (s *subscriber) open(stop, work context.Context) error {
 		if hidden, ok := s.folds.opens.allow(s.clock.Now(), err.Error()); ok {
 			s.logger.Warn("the sink cannot be opened", "err", err, "folded", hidden)
 		}
-		if err := wait(stop, s.clock, min(backoff(s.plan.Retry, n, 0, 1), s.longestPause())); err != nil {
+		if err := s.waitOrSeek(stop, min(backoff(s.plan.Retry, n, 0, 1), s.longestPause())); err != nil {
 			return err
 		}
+	}
+}
+
+// waitOrSeek is wait; errSeek says that somebody wants the subscription to move meanwhile.
+func (s *subscriber) waitOrSeek(ctx context.Context, d time.Duration) error {
+	timer, release := s.clock.After(d)
+	defer release()
+	select {
+	case <-timer:
+		return nil
+	case <-s.seeks.signal:
+		return errSeek
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -150,10 +150,10 @@ func outcomeOf(f *event.Failure) outcome {
 	return outcomeFailed
 }
 
-const deadReasons = 5
+const deadReasons = 6
 
 var reasonNames = [deadReasons]event.Reason{
-	event.ReasonPermanent, event.ReasonAttempts, event.ReasonAge, event.ReasonExpired, event.ReasonOnError}
+	event.ReasonPermanent, event.ReasonAttempts, event.ReasonAge, event.ReasonExpired, event.ReasonOverflow, event.ReasonOnError}
 
 func reasonIndex(r event.Reason) int {
 	for i, name := range reasonNames {

@@ -3,6 +3,8 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/millrace-run/millrace/event"
@@ -49,4 +51,15 @@ func (s *subscription) status() event.SubscriptionStatus {
 		}
 	}
 	return x
+}
+
+// StatusOf is Status of the subscriptions with these names.
+func (e *Engine) StatusOf(ctx context.Context, names []string) ([]event.SubscriptionStatus, error) {
+	all, err := e.Status(ctx)
+	return slices.DeleteFunc(all, func(s event.SubscriptionStatus) bool { return !slices.Contains(names, s.Name) }), err
+}
+
+// Seek is refused: there is no history.
+func (e *Engine) Seek(context.Context, event.Seek) ([]event.Sought, error) {
+	return nil, fmt.Errorf("a log in memory or over a broker keeps no history: %w", errors.ErrUnsupported)
 }

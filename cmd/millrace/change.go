@@ -129,7 +129,8 @@ func (d *deadCommand) changeIn(ctx context.Context, ch change, on target) error 
 	return d.inPieces(ctx, ch, on, total, watched)
 }
 
-func (d *deadCommand) confirm(ctx context.Context, question string) error {
+// confirm asks; an error is a no.
+func (d *finder) confirm(ctx context.Context, question string) error {
 	say(d.err, "%s [y/N] ", question)
 	answer, err := heed(ctx, func() (string, error) { return bufio.NewReader(d.in).ReadString('\n') })
 	if a := strings.ToLower(strings.TrimSpace(answer)); a == "y" || a == "yes" {

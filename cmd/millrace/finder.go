@@ -19,6 +19,7 @@ type target interface {
 	Subscriptions(ctx context.Context) ([]app.Subscription, error)
 	Pause(ctx context.Context, p app.Pause) (int, error)
 	Resume(ctx context.Context, p app.Pause) (int, error)
+	Seek(ctx context.Context, k app.Seek) ([]app.Sought, error)
 	Events(ctx context.Context, id string, limit int) ([]app.Place, error)
 	Close() error
 }

@@ -152,6 +152,13 @@ func (r *remote) Resume(ctx context.Context, p app.Pause) (int, error) {
 	return answer.Resumed, err
 }
 
+// Seek asks for a seek, or what it would come to.
+func (r *remote) Seek(ctx context.Context, k app.Seek) ([]app.Sought, error) {
+	var all []app.Sought
+	err := r.call(ctx, http.MethodPost, "/api/v1/subscriptions/seek", k, &all)
+	return all, err
+}
+
 // Events asks where an event is.
 func (r *remote) Events(ctx context.Context, id string, limit int) ([]app.Place, error) {
 	var places []app.Place

@@ -17,11 +17,12 @@ func (c *command) subscriptionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "subscriptions",
 		Aliases: []string{"subscription"},
-		Short:   "How far each sink has come; pause and resume",
+		Short:   "How far each sink has come; pause, resume, seek",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.subscriptionsListCommand(), c.subscriptionsPauseCommand(), c.subscriptionsResumeCommand())
+	cmd.AddCommand(c.subscriptionsListCommand(), c.subscriptionsPauseCommand(), c.subscriptionsResumeCommand(),
+		c.subscriptionsSeekCommand())
 	return cmd
 }
 

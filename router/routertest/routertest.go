@@ -63,6 +63,7 @@ var (
 	stateful  = capability{"Stateful", func(c event.Capabilities) bool { return c.Stateful }}
 	dead      = capability{"Dead", func(c event.Capabilities) bool { return c.Dead }}
 	holds     = capability{"Keyed", func(c event.Capabilities) bool { return c.Keyed }}
+	history   = capability{"History", func(c event.Capabilities) bool { return c.History }}
 	reopening = capability{"Reopening", func(c event.Capabilities) bool { return c.Reopening }}
 )
 
@@ -73,7 +74,7 @@ func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
 		appending(), reading(), settling(), exceptions(), holding(), deadLetters(), dropping(), committing(), deduping(), states(), configuring(), closing(),
-		restarting(), modeling(),
+		restarting(), seeking(), modeling(),
 	} {
 		all = append(all, part...)
 	}
