@@ -199,10 +199,11 @@ func (s *shift) job(ctx context.Context, do Work, l *lent) {
 	working, lose := context.WithCancelCause(finish)
 	defer lose(nil)
 	var keeping sync.WaitGroup
-	over := make(chan struct{})
-	keeping.Go(func() { s.keep(working, over, lose, l.receipt) })
+	needed, enough := context.WithCancel(finish)
+	defer enough()
+	keeping.Go(func() { s.keep(needed, lose, l.receipt) })
 	err := do(working, l.job)
-	close(over)
+	enough()
 	keeping.Wait()
 	if cause := context.Cause(working); cause != nil {
 		s.Logger.Warn("the lease was lost; the event goes to another worker", "event_id", l.job.Event.ID, "err", cause)
@@ -229,18 +230,21 @@ func (s *shift) count(done bool) {
 	}
 }
 
-// keep asks for more time whenever a third of the lease is over, until the work is. When the queue says that the lease is gone, the
+// keep asks for more time whenever a third of the lease is over, until ctx ends with the work. When the queue says that the lease is gone, the
 // work is in vain.
-func (s *shift) keep(ctx context.Context, over chan struct{}, lose context.CancelCauseFunc, receipt string) {
+func (s *shift) keep(ctx context.Context, lose context.CancelCauseFunc, receipt string) {
 	for {
 		due, release := s.Clock.After(s.Lease / 3)
 		select {
-		case <-over:
+		case <-ctx.Done():
 			release()
 			return
 		case <-due:
 		}
 		gone, err := s.giveBack(ctx, "extend", map[string]any{"receipts": []string{receipt}, "lease": s.Lease.String()})
+		if ctx.Err() != nil {
+			return
+		}
 		if gone {
 			lose(errors.New("the queue took the event back"))
 			return

@@ -346,23 +346,28 @@ func (l *life) give(events ...event.Event) []string {
 // until waits for a condition.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); {
-		if time.Now().After(end) {
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for end := time.After(time.Minute); !ok(); {
+		select {
+		case <-end:
 			t.Fatal("in vain: " + what)
+		case <-again.C:
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
 // arrivals is a sink that takes 2 ms for an event, and tells when those of the highest priority came.
 type arrivals chan time.Time
 
-func (a arrivals) Deliver(_ context.Context, batch []event.Delivery) event.Settling {
+func (a arrivals) Deliver(ctx context.Context, batch []event.Delivery) event.Settling {
 	for _, d := range batch {
 		if strings.HasPrefix(d.Event.ID, "p9-") {
 			a <- time.Now()
 		}
-		time.Sleep(2 * time.Millisecond)
+		if err := wait(ctx, event.SystemClock{}, 2*time.Millisecond); err != nil {
+			return event.Settled(len(batch), event.Unavailable(err))
+		}
 	}
 	return event.Settling{Verdicts: make([]error, len(batch))}
 }

@@ -138,7 +138,7 @@ type owed struct {
 	at             event.Offset
 	until, expires time.Time     // by the clock; zero: never
 	sent           time.Duration // of the model's age
-	peak           time.Time     // the latest that the clock showed since, but for now
+	peak           time.Time     // the latest that the clock showed since, apart from the present
 	calls          int           // ever: the answer that comes next
 	took           int           // it was taken, in whatever process
 	redriven       bool

@@ -70,7 +70,7 @@ func (r *rig) start() {
 		r.t.Fatalf("new: %v", err)
 	}
 	s.limits = r.limits
-	if err := s.Open(context.TODO(), maps.Clone(r.state), nil); err != nil {
+	if err := s.Open(context.Background(), maps.Clone(r.state), nil); err != nil {
 		r.t.Fatalf("open: %v", err)
 	}
 	r.source = s
@@ -113,7 +113,7 @@ var errCrash = errors.New("crash")
 // turn looks once. It is false when the process crashed meanwhile.
 func (r *rig) turn() bool {
 	r.t.Helper()
-	err := r.reader.turn(context.TODO())
+	err := r.reader.turn(context.Background())
 	if err != nil && !errors.Is(err, errCrash) {
 		r.t.Fatalf("turn: %v", err)
 	}

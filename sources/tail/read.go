@@ -158,7 +158,7 @@ func (c *chunk) take() {
 	c.finish(order)
 }
 
-// finish is the end of what a file holds for now.
+// finish is the end of what a file holds at present.
 func (c *chunk) finish(order byteOrder) {
 	f := c.file
 	if c.start != nil && !f.end {

@@ -54,7 +54,7 @@ func conflict() *problem {
 		detail: "this Idempotency-Key came with another body before; nothing was stored"}
 }
 
-// unavailable is a refusal for now: nothing is wrong with the request. after is when to come back, in seconds.
+// unavailable is a refusal that passes: nothing is wrong with the request. after is when to come back, in seconds.
 func unavailable(name, detail string, after int) *problem {
 	return &problem{status: http.StatusServiceUnavailable, name: name, title: "Not accepted for now", detail: detail,
 		header: [2]string{"Retry-After", strconv.Itoa(after)}}
